@@ -1,0 +1,351 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""
+Tests of configure and scripts/patches, with a small stand-in for QEMU.
+
+Each test has a copy of the project's own files, so that patches, base files
+and build folders can be broken.  Nothing is fetched.
+"""
+
+import os
+from pathlib import Path
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+import unittest
+
+TOP = Path(__file__).resolve().parent.parent
+
+# A "QEMU" whose configure is a success at once.
+FAKE_QEMU = {
+    'VERSION': '10.0.99\n',
+    'configure': '#!/bin/sh\necho configured >build.ninja\n',
+    'hello.c': 'one\ntwo\nthree\nfour\nfive\nsix\nseven\neight\nnine\n',
+    'other.c': 'other\n',
+    'docs/index.rst': 'docs\n',
+    'scripts/checkpatch.pl':
+        'exit(system("grep -q UGLY $ARGV[-1]") == 0 ? 1 : 0);\n',
+}
+
+
+class Project(unittest.TestCase):
+    """A copy of the project over the stand-in."""
+
+    def setUp(self) -> None:
+        folder = tempfile.TemporaryDirectory(prefix='configure-')
+        self.addCleanup(folder.cleanup)
+        self.folder = Path(folder.name)
+        self.top = self.folder / 'project'
+        self.qemu = self.folder / 'qemu'
+        self.tree = self.top / 'build/src/qemu'
+        self.env = dict(os.environ, GIT_CONFIG_GLOBAL='/dev/null',
+                        GIT_AUTHOR_NAME='A', GIT_AUTHOR_EMAIL='a@b',
+                        GIT_COMMITTER_NAME='C', GIT_COMMITTER_EMAIL='c@d')
+        for name in ('base', 'scripts', 'host'):
+            shutil.copytree(TOP / name, self.top / name)
+        for name in ('configure', 'meson.build', 'meson_options.txt'):
+            shutil.copy(TOP / name, self.top)
+        (self.top / 'patches').mkdir()
+        self.use_meson_of_this_build()
+        for name, text in FAKE_QEMU.items():
+            self.write(self.qemu / name, text)
+        (self.qemu / 'configure').chmod(0o755)
+
+    def use_meson_of_this_build(self) -> None:
+        """The copy must not fetch a build system of its own."""
+        tools = TOP / 'build/tools'
+        if tools.exists():
+            (self.top / 'build').mkdir()
+            (self.top / 'build/tools').symlink_to(tools)
+
+    @staticmethod
+    def write(path: Path, text: str) -> None:
+        """Write a file, its folder too."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding='utf-8')
+
+    def run_script(self, *command: str, fails: bool = False) -> str:
+        """Run a script of the copy; returns what it printed."""
+        done = subprocess.run(
+            [str(self.top / command[0]), *command[1:]], env=self.env,
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT, text=True, check=False)
+        self.assertEqual(done.returncode != 0, fails, done.stdout)
+        if fails:
+            errors = [line for line in done.stdout.splitlines()
+                      if ': error: ' in line]
+            self.assertEqual(len(errors), 1, done.stdout)
+        return done.stdout
+
+    def configure(self, *options: str, fails: bool = False) -> str:
+        """Run configure without packages and without a host."""
+        return self.run_script('configure', '--no-install', '--without-host',
+                               f'--qemu-source={self.qemu}', *options,
+                               fails=fails)
+
+    def git(self, *args: str) -> str:
+        """Git in the prepared tree, as a developer would use it."""
+        return subprocess.run(['git', '-C', str(self.tree), *args],
+                              env=self.env, check=True, text=True,
+                              stdout=subprocess.PIPE).stdout.strip()
+
+    def commit(self, name: str, text: str, subject: str) -> None:
+        """One commit in the prepared tree."""
+        self.write(self.tree / name, text)
+        self.git('add', name)
+        self.git('commit', '-q', '-s', '-m', f'{subject}\n\nBecause.')
+
+    def change_hello(self, number: str, subject: str = 'hello: change') -> None:
+        """A commit that changes a line of hello.c."""
+        text = (self.tree / 'hello.c').read_text(encoding='utf-8')
+        self.commit('hello.c', text.replace(number, number.upper()), subject)
+
+    def patches(self) -> list:
+        """The exported patches."""
+        return sorted((self.top / 'patches').iterdir())
+
+
+class ConfigureTest(Project):
+    """Options, the base and the overlay."""
+
+    def test_help(self) -> None:
+        printed = self.run_script('configure', '--help')
+        for option in ('--no-install', '--qemu-source', '--linux-source',
+                       '--without-host'):
+            self.assertIn(option, printed)
+        self.assertFalse((self.top / 'build/src').exists())
+
+    def test_unknown_option(self) -> None:
+        self.assertIn("unknown option '--nonsense'",
+                      self.configure('--nonsense', fails=True))
+
+    def test_missing_package_is_only_listed(self) -> None:
+        with open(self.top / 'base/packages', 'a', encoding='utf-8') as file:
+            file.write('no-such-package-here\n')
+        self.assertIn('no-such-package-here', self.configure(fails=True))
+
+    def test_second_run_does_nothing(self) -> None:
+        self.assertIn('Copying', self.configure())
+        before = (self.top / 'build/qemu/build.ninja').stat().st_mtime_ns
+        self.assertEqual(self.configure(), '')
+        self.assertEqual(self.run_script('configure', '--no-install'), '')
+        after = (self.top / 'build/qemu/build.ninja').stat().st_mtime_ns
+        self.assertEqual(before, after)
+
+    def test_wrong_base_version(self) -> None:
+        self.write(self.qemu / 'VERSION', '9.2.4\n')
+        printed = self.configure(fails=True)
+        self.assertIn("QEMU '9.2.4'", printed)
+        self.assertIn('10.0.*', printed)
+        self.assertFalse(self.tree.exists())
+
+    def test_source_is_not_there(self) -> None:
+        printed = self.run_script('configure', '--qemu-source=/nowhere',
+                                  fails=True)
+        self.assertIn("'/nowhere' does not exist", printed)
+
+    def test_source_is_no_archive(self) -> None:
+        broken = self.folder / 'broken.tar.xz'
+        broken.write_bytes(b'not a tarball')
+        printed = self.configure(f'--qemu-source={broken}', fails=True)
+        self.assertIn('could not be read', printed)
+        self.assertFalse(self.tree.exists())
+
+    def test_tarball(self) -> None:
+        tarball = self.folder / 'qemu.tar.xz'
+        subprocess.run(['tar', '-cJf', tarball, '-C', self.folder, 'qemu'],
+                       check=True)
+        self.configure(f'--qemu-source={tarball}')
+        self.assertTrue((self.tree / 'hello.c').exists())
+
+    def test_new_base_replaces_the_old(self) -> None:
+        self.configure()
+        self.write(self.qemu / 'VERSION', '10.0.100\n')
+        self.configure()
+        self.assertIn('10.0.100', self.git('log', '-1', '--format=%s', 'base'))
+
+    def test_offline(self) -> None:
+        apt = self.folder / 'apt.conf'
+        apt.write_text('Acquire::http::Proxy "http://127.0.0.1:9";\n'
+                       'Acquire::https::Proxy "http://127.0.0.1:9";\n'
+                       'Acquire::Retries "0";\n', encoding='ascii')
+        self.env['APT_CONFIG'] = str(apt)
+        printed = self.run_script('configure', '--no-install', fails=True)
+        self.assertIn('no package list could be fetched', printed)
+        self.assertIn('check the network', printed)
+        self.assertFalse(self.tree.exists())
+
+    def test_no_space(self) -> None:
+        tools = self.folder / 'bin'
+        self.write(tools / 'df', '#!/bin/sh\necho head\necho / 0 0 10 0 /\n')
+        (tools / 'df').chmod(0o755)
+        self.env['PATH'] = f"{tools}:{self.env['PATH']}"
+        self.assertIn('has 10 MB free', self.configure(fails=True))
+
+    def test_killed_half_way(self) -> None:
+        self.write(self.qemu / 'configure',
+                   '#!/bin/sh\ntouch half\nsleep 60\n')
+        with subprocess.Popen(
+                [self.top / 'configure', '--no-install', '--without-host',
+                 f'--qemu-source={self.qemu}'], env=self.env,
+                start_new_session=True, stdout=subprocess.DEVNULL) as process:
+            while not (self.top / 'build/qemu/half').exists():
+                self.assertIsNone(process.poll())
+                time.sleep(0.05)
+            os.killpg(process.pid, signal.SIGKILL)
+        self.write(self.top / 'build/src/.qemu/half', 'unpacked')
+        shutil.copy(self.qemu / 'configure', self.tree / 'configure')
+        self.write(self.tree / 'configure', FAKE_QEMU['configure'])
+        self.git('reset', '-q', '--hard')
+        self.write(self.qemu / 'VERSION', '10.0.98\n')
+        self.write(self.qemu / 'configure', FAKE_QEMU['configure'])
+        self.configure()
+        self.assertFalse((self.tree / 'half').exists())
+        self.assertFalse((self.top / 'build/qemu/half').exists())
+        self.assertTrue((self.top / 'build/qemu/build.ninja').exists())
+
+    def test_overlay(self) -> None:
+        self.write(self.top / 'migration/new.c', 'first\n')
+        self.configure()
+        link = self.tree / 'migration/new.c'
+        self.write(self.top / 'migration/new.c', 'second\n')
+        self.assertEqual(link.read_text(encoding='utf-8'), 'second\n')
+        self.assertEqual(self.git('status', '--porcelain'), '')
+        (self.top / 'migration/new.c').unlink()
+        self.configure()
+        self.assertFalse(link.is_symlink())
+
+    def test_overlay_is_new_files_only(self) -> None:
+        self.write(self.top / 'docs/index.rst', 'mine\n')
+        self.assertIn("'docs/index.rst' is a file of QEMU itself",
+                      self.configure(fails=True))
+
+
+class PatchesTest(Project):
+    """The series, as commits and as files."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.configure()
+
+    def export(self) -> str:
+        """make export-patches"""
+        return self.run_script('scripts/patches', 'export')
+
+    def check(self, fails: bool = False) -> str:
+        """make check-patches, but for building"""
+        return self.run_script('scripts/patches', 'check', '--no-build',
+                               fails=fails)
+
+    def test_export_is_stable(self) -> None:
+        self.change_hello('two')
+        self.assertIn('written', self.export())
+        first = [path.read_bytes() for path in self.patches()]
+        self.assertEqual(len(first), 1)
+        self.assertEqual(self.configure(), '')
+        self.assertNotIn('written', self.export())
+        # From the files to commits and back: other commits, same files.
+        shutil.rmtree(self.top / 'build/src')
+        self.configure()
+        self.assertIn('TWO',
+                      (self.tree / 'hello.c').read_text(encoding='utf-8'))
+        self.assertNotIn('written', self.export())
+        self.assertEqual(first, [p.read_bytes() for p in self.patches()])
+        self.check()
+
+    def test_changed_patch_is_noticed(self) -> None:
+        self.change_hello('two')
+        self.commit('other.c', 'changed\n', 'other: change')
+        self.export()
+        before = (self.tree / 'hello.c').stat().st_mtime_ns
+        patch = self.patches()[1]
+        patch.write_text(patch.read_text(encoding='utf-8')
+                         .replace('+changed', '+changed more'),
+                         encoding='utf-8')
+        self.configure()
+        self.assertEqual((self.tree / 'other.c').read_text(encoding='utf-8'),
+                         'changed more\n')
+        self.assertEqual(before, (self.tree / 'hello.c').stat().st_mtime_ns)
+        patch.unlink()
+        self.configure()
+        self.assertEqual((self.tree / 'other.c').read_text(encoding='utf-8'),
+                         'other\n')
+
+    def test_broken_patch(self) -> None:
+        self.change_hello('two')
+        self.change_hello('eight', 'hello: change more')
+        self.export()
+        good = self.patches()[1].read_bytes()
+        self.patches()[1].write_bytes(good.replace(b'\n nine', b'\n ninety'))
+        for printed in (self.configure(fails=True), self.check(fails=True)):
+            self.assertIn(self.patches()[1].name, printed)
+            self.assertIn('does not apply', printed)
+        # What was there is still there, and the way back is short.
+        self.assertIn('EIGHT',
+                      (self.tree / 'hello.c').read_text(encoding='utf-8'))
+        self.patches()[1].write_bytes(good)
+        self.configure()
+        self.check()
+
+    def test_no_fuzz(self) -> None:
+        self.change_hello('five')
+        self.export()
+        path = self.patches()[0]
+        path.write_bytes(path.read_bytes().replace(b'\n two', b'\n 2'))
+        self.assertIn('does not apply', self.configure(fails=True))
+
+    def test_export_writes_its_own_form(self) -> None:
+        self.change_hello('two')
+        self.export()
+        path = self.patches()[0]
+        path.write_bytes(path.read_bytes() + b'-- \n2.0\n')
+        self.configure()
+        self.assertIn("is not as 'make export-patches' writes it",
+                      self.check(fails=True))
+
+    def test_commits_are_not_lost(self) -> None:
+        self.change_hello('two')
+        self.export()
+        self.change_hello('four', 'hello: not exported')
+        (self.patches()[0]).unlink()
+        self.assertIn('has commits that patches does not',
+                      self.configure(fails=True))
+        self.assertIn('has commits', self.check(fails=True))
+
+    def test_edits_are_not_lost(self) -> None:
+        self.write(self.tree / 'hello.c', 'edited\n')
+        self.write(self.qemu / 'VERSION', '10.0.100\n')
+        self.assertIn('uncommitted edits', self.configure(fails=True))
+        self.assertIn('not committed',
+                      self.run_script('scripts/patches', 'export',
+                                      fails=True))
+        self.assertEqual((self.tree / 'hello.c').read_text(encoding='utf-8'),
+                         'edited\n')
+
+    def test_stale_base(self) -> None:
+        self.write(self.qemu / 'VERSION', '10.0.100\n')
+        printed = self.check(fails=True)
+        self.assertIn('10.0.99', printed)
+        self.assertIn('run ./configure', printed)
+
+    def test_stale_base_file(self) -> None:
+        self.write(self.top / 'build/config.options', "host=no\n")
+        self.assertIn('base/qemu asks for', self.check(fails=True))
+
+    def test_checkpatch(self) -> None:
+        self.commit('other.c', 'UGLY\n', 'other: ugly')
+        self.export()
+        self.assertIn('checkpatch has something to say about patches/0001',
+                      self.check(fails=True))
+
+    def test_checkpatch_of_overlay(self) -> None:
+        self.write(self.top / 'migration/new.c', 'UGLY\n')
+        self.configure()
+        self.assertIn('checkpatch has something to say about migration/new.c',
+                      self.check(fails=True))
+
+
+if __name__ == '__main__':
+    unittest.main(verbosity=2)

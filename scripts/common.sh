@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+#
+# What the project's shell scripts share.  Sourced, with $top set to the root
+# of the repository.
+
+build=${BUILD_DIR:-$top/build}
+
+# Git must not depend on who runs it: patches have to come out the same.
+export GIT_CONFIG_GLOBAL=/dev/null GIT_CONFIG_NOSYSTEM=1
+export GIT_COMMITTER_NAME=base GIT_COMMITTER_EMAIL=base@localhost
+# A caller's own repository (a git hook, say) must not become ours.
+unset GIT_DIR GIT_WORK_TREE GIT_INDEX_FILE
+
+say() {
+    printf '%s\n' "$*"
+}
+
+# die MESSAGE: one sentence that names the thing and the next step.
+die() {
+    printf '%s: error: %s\n' "${0##*/}" "$*" >&2
+    exit 1
+}
+
+# quietly LOG COMMAND...: run it with its output in a log.
+quietly() {
+    quiet_log=$1
+    shift
+    "$@" >"$quiet_log" 2>&1 </dev/null
+}
+
+# The last line of a log that says what went wrong, for an error message.
+last_error() {
+    grep -iE '^(e:|error|fatal|dpkg-source: error|tar:|.*: error:)' "$1" |
+        tail -n 1 | tr -d '\r'
+}
+
+checksum() {
+    sha256sum "$@" | cut -d' ' -f1
+}
+
+# A stamp is a file in what a finished step has made; it holds a value that
+# stands for the step's inputs, and goes when what it speaks of goes.
+stamp_is() {
+    [ -e "$1" ] && [ "$(cat "$1")" = "$2" ]
+}
+
+stamp_set() {
+    printf '%s\n' "$2" >"$1.new"
+    mv "$1.new" "$1"
+}
+
+# need_space DIR MEGABYTES WHAT
+need_space() {
+    space_free=$(df -Pm "$1" | awk 'NR == 2 { print $4 }')
+    [ "$space_free" -ge "$2" ] ||
+        die "$3 needs $2 MB of disk and '$1' has $space_free MB free;" \
+            "free some space, then run the same command again"
+}

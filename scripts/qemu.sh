@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+#
+# How this project configures QEMU.  Sourced after tree.sh, with $python set.
+
+compiler() {
+    if command -v ccache >/dev/null; then
+        echo 'ccache cc'
+    else
+        echo cc
+    fi
+}
+
+# Firmware that Debian takes out of QEMU's source is in packages of its own.
+firmware="/usr/share/qemu /usr/share/seabios /usr/lib/ipxe/qemu"
+
+# A QEMU that runs where it was built looks for all paths below qemu-bundle.
+qemu_link_firmware() {
+    for dir in $firmware; do
+        mkdir -p "qemu-bundle$(dirname "$dir")" &&
+            ln -sfn "$dir" "qemu-bundle$dir" || return
+    done
+}
+
+# qemu_configure SOURCE: QEMU's configure, in the current folder.
+qemu_configure() {
+    "$1/configure" --python="$python" --cc="$(compiler)" \
+        --target-list=x86_64-softmmu --without-default-features \
+        --disable-download --disable-install-blobs --enable-werror \
+        --firmwarepath="$(echo "$firmware" | tr ' ' :)" \
+        --with-pkgversion="kvm-userfault on $(git -C "$1" log -1 --format=%s base)" \
+        --enable-kvm --enable-tcg --enable-slirp --enable-linux-aio \
+        --enable-pixman --enable-fdt=system --enable-attr --enable-cap-ng \
+        --enable-virtfs --enable-vhost-kernel --enable-vhost-net \
+        --enable-vhost-user --enable-vhost-vdpa &&
+        qemu_link_firmware
+}
+
+# What a configured QEMU depends on, but for what its own build notices.
+qemu_configure_inputs() {
+    {
+        echo "$top $python $(compiler)"
+        git -C "$1" rev-parse base
+        cat "$top/scripts/qemu.sh"
+    } | checksum
+}
