@@ -2,7 +2,7 @@
 #
 # The way in, as in QEMU: configure first, then ninja does the work.
 
-SUITES = patches host qtest
+SUITES = base patches host qtest
 
 .PHONY: all
 all: configured

@@ -97,7 +97,8 @@ class Project(unittest.TestCase):
         self.git('add', name)
         self.git('commit', '-q', '-s', '-m', f'{subject}\n\nBecause.')
 
-    def change_hello(self, number: str, subject: str = 'hello: change') -> None:
+    def change_hello(self, number: str,
+                     subject: str = 'hello: change') -> None:
         """A commit that changes a line of hello.c."""
         text = (self.tree / 'hello.c').read_text(encoding='utf-8')
         self.commit('hello.c', text.replace(number, number.upper()), subject)
@@ -313,6 +314,16 @@ class PatchesTest(Project):
         self.assertIn('has commits that patches does not',
                       self.configure(fails=True))
         self.assertIn('has commits', self.check(fails=True))
+
+    def test_killed_before_the_stamp(self) -> None:
+        self.change_hello('two')
+        self.export()
+        shutil.rmtree(self.top / 'build/src')
+        self.configure()
+        self.git('tag', '-f', 'applied', 'base')
+        (self.tree / '.git/series.inputs').unlink()
+        self.configure()
+        self.check()
 
     def test_edits_are_not_lost(self) -> None:
         self.write(self.tree / 'hello.c', 'edited\n')

@@ -3,7 +3,7 @@
 # What the project's shell scripts share.  Sourced, with $top set to the root
 # of the repository.
 
-build=${BUILD_DIR:-$top/build}
+build=$top/build
 
 # Git must not depend on who runs it: patches have to come out the same.
 export GIT_CONFIG_GLOBAL=/dev/null GIT_CONFIG_NOSYSTEM=1

@@ -128,7 +128,7 @@ tree_check_clean() {
     tree_unexported=
     [ "$(tree_git rev-parse HEAD)" = "$(tree_git rev-parse applied)" ] ||
         tree_unexported="commits"
-    [ -z "$(tree_git status --porcelain --untracked-files=no)" ] ||
+    [ -z "$(tree_git status --porcelain)" ] ||
         tree_unexported="${tree_unexported:+$tree_unexported and }uncommitted edits"
     [ -z "$tree_unexported" ] ||
         die "build/src/$name has $tree_unexported that $series_path does not;" \
@@ -199,7 +199,7 @@ tree_prepare() {
 # The overlay's files, relative to the repository's root.
 overlay_files() {
     (
-        cd "$top"
+        cd "$top" || exit
         for dir in $overlay; do
             [ ! -d "$dir" ] || find "$dir" -type f ! -path 'linux-headers/series/*' \
                 ! -name '*.orig' ! -name '*.rej' ! -name '*~' ! -path '*/__pycache__/*'
@@ -283,11 +283,11 @@ series_am() {
 }
 
 # series_apply: bring the prepared tree to the series as it stands in the
-# repository.  Only files that differ are written.
+# repository.  Only files that differ are written.  The same series always gives
+# the same commits, so a run that was killed before the stamp is no harm.
 series_apply() {
     inputs=$(series_inputs)
     stamp_is "$series_stamp" "$inputs" && return
-    tree_check_clean
     scratch=$build/src/.$name-am
     quietly "$build/am.log" scratch_make "$scratch" ||
         die "no work tree for the $title patches: $(last_error "$build/am.log")" \
@@ -295,7 +295,10 @@ series_apply() {
     series_am "$scratch"
     applied=$(git -C "$scratch" rev-parse HEAD)
     scratch_drop "$scratch"
-    tree_git reset -q --keep "$applied"
+    [ "$(tree_git rev-parse HEAD)" = "$applied" ] || {
+        tree_check_clean
+        tree_git reset -q --keep "$applied"
+    }
     tree_git tag -f applied >/dev/null
     stamp_set "$series_stamp" "$inputs"
     say "$title: $(series_files | wc -l) patches on $(tree_git log -1 --format=%s base)"
