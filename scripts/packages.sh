@@ -34,7 +34,7 @@ packages_install() {
     fi
     apt_update_machine
     # shellcheck disable=SC2086  # options and packages, a word each
-    $as_root apt-get $apt_machine install -y --no-install-recommends \
+    $as_root env DEBIAN_FRONTEND=noninteractive apt-get $apt_machine install -y --no-install-recommends \
         -o Dpkg::Lock::Timeout=120 $missing >"$build/packages.log" 2>&1 </dev/null ||
         die "packages could not be installed:" \
             "$(last_error "$build/packages.log") (see $build/packages.log);" \
