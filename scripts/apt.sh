@@ -24,19 +24,19 @@ apt_suite="-q -o Dir::State::Lists=$apt_dir/suite/lists
     -o APT::Sandbox::User= -o APT::Update::Error-Mode=any
     -o APT::Get::List-Cleanup=false"
 
-# Fetch the machine's package lists, once for each run of configure.
+# Fetch the machine's package lists, once for each run of configure, and set
+# apt_archives to a line "URI RELEASE" for each Debian archive among them.
 apt_update_machine() {
-    [ -z "${apt_updated-}" ] || return 0
+    [ -z "${apt_archives-}" ] || return 0
     mkdir -p "$apt_dir/machine/lists/partial"
     apt-get $apt_machine update >"$apt_log" 2>&1 </dev/null || :
-    apt_updated=yes
-}
-
-# Print "URI RELEASE" for each Debian archive that the machine is set up for.
-apt_archives() {
     # shellcheck disable=SC2016  # the dollars are apt's
-    apt-get $apt_machine indextargets --format '$(REPO_URI) $(RELEASE)' \
-        'Created-By: Packages' 'Origin: Debian' | sort -u
+    apt_archives=$(apt-get $apt_machine indextargets \
+        --format '$(REPO_URI) $(RELEASE)' \
+        'Created-By: Packages' 'Origin: Debian' | sort -u)
+    [ -n "$apt_archives" ] ||
+        die "no package list could be fetched; check the network and apt's" \
+            "configuration with 'apt-get update' (see $apt_log)"
 }
 
 # apt_use_suite SUITE URI KIND: make $apt_suite mean just that suite.
@@ -81,14 +81,10 @@ apt_newest() {
 # $apt_suite at the first suite that has the package.  False when none has it.
 apt_locate() {
     apt_update_machine
-    apt_found=$(apt_archives)
-    [ -n "$apt_found" ] ||
-        die "no package list could be fetched to find $1; check the network" \
-            "and apt's configuration with 'apt-get update' (see $apt_log)"
     for suite in $4; do
         case $suite in
-        *-security) apt_uris=$(echo "$apt_found" | awk '$2 ~ /-security$/ { print $1 }') ;;
-        *) apt_uris=$(echo "$apt_found" | awk '$2 !~ /-security$/ { print $1 }') ;;
+        *-security) apt_uris=$(echo "$apt_archives" | awk '$2 ~ /-security$/ { print $1 }') ;;
+        *) apt_uris=$(echo "$apt_archives" | awk '$2 !~ /-security$/ { print $1 }') ;;
         esac
         for uri in $(echo "$apt_uris" | sort -u); do
             apt_use_suite "$suite" "$uri" "$2" || continue
