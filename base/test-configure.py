@@ -163,9 +163,12 @@ class ConfigureTest(Project):
 
     def test_new_base_replaces_the_old(self) -> None:
         self.configure()
+        built = self.top / 'build/qemu/built'
+        built.touch()
         self.write(self.qemu / 'VERSION', '10.0.100\n')
         self.configure()
         self.assertIn('10.0.100', self.git('log', '-1', '--format=%s', 'base'))
+        self.assertFalse(built.exists())
 
     def test_offline(self) -> None:
         apt = self.folder / 'apt.conf'

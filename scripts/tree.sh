@@ -18,12 +18,14 @@ tree_select() {
     case $name in
     qemu)
         title=QEMU
+        tree_builds=$build/qemu
         series=$top/patches
         series_path=patches
         overlay="accel docs hw include linux-headers migration qapi system tests"
         ;;
     linux)
         title=Linux
+        tree_builds="$build/linux-*"
         series_path=linux-headers/series/linux-6.12
         series=$top/$series_path
         overlay=
@@ -51,22 +53,27 @@ base_verify() {
 
 # base_fetch NAME: set base_version and base_files, a folder with the package.
 base_fetch() {
-    package=$(base_value "$1" package)
     kind=$(base_value "$1" kind)
+    base_files=$build/base/$1
+    if stamp_is "$base_files/.inputs" "$(checksum "$top/base/$1")"; then
+        base_version=$(cat "$base_files/.version")
+        return
+    fi
+    package=$(base_value "$1" package)
     wanted=$(base_value "$1" version)
     suites=$(base_value "$1" suite)
     apt_locate "$package" "$kind" "$wanted" "$suites" ||
         die "no $package $wanted in $suites of this machine's Debian mirror;" \
             "correct base/$1, or give the source with --$1-source"
     base_version=$apt_version
-    base_files=$build/base/$1-${base_version#*:}
-    [ -d "$base_files" ] && return 0
     say "Fetching $package $base_version"
-    rm -rf "$build/base/$1-"* "$build/base/.$1"
+    rm -rf "$base_files" "$build/base/.$1"
     mkdir -p "$build/base/.$1"
     apt_download "$package" "$kind" "$base_version" "$build/base/.$1" ||
         die "$package $base_version could not be fetched:" \
             "$(last_error "$apt_log"); run the same command again"
+    echo "$base_version" >"$build/base/.$1/.version"
+    stamp_set "$build/base/.$1/.inputs" "$(checksum "$top/base/$1")"
     mv "$build/base/.$1" "$base_files"
 }
 
@@ -191,7 +198,10 @@ tree_prepare() {
     quietly "$build/unpack.log" tree_commit_base "$new" "$id" ||
         die "$id could not be committed: $(last_error "$build/unpack.log")" \
             "(see $build/unpack.log)"
-    rm -rf "$tree"
+    # Its files have the times of the package, which may be older than what was
+    # built from the base before; make would take that for current.
+    # shellcheck disable=SC2086  # a pattern
+    rm -rf "$tree" $tree_builds "$build/check"
     mv "$new" "$tree"
     stamp_set "$base_stamp" "$inputs"
 }
