@@ -62,6 +62,11 @@ class RunTest(unittest.TestCase):
         self.assertEqual(done.stdout, 'first\nlast, without a newline')
         self.assertEqual(done.stderr, 'wrong\n')
 
+    def test_closed_input(self) -> None:
+        done = subprocess.run(['sh', '-c', '"$@" <&-', 'sh', *RUN, '--',
+                               'cat'], check=False)
+        self.assertEqual(done.returncode, 0)
+
     def test_much_output(self) -> None:
         done = run('--', 'seq', '200000')
         self.assertEqual(done.stdout.splitlines(),
