@@ -2,7 +2,7 @@
 #
 # The way in, as in QEMU: configure first, then ninja does the work.
 
-SUITES = base patches host qtest
+SUITES = base patches host kernel kernel-full qtest
 
 .PHONY: all
 all: configured
@@ -17,13 +17,19 @@ configured:
 check: all
 	@./scripts/check
 
+.PHONY: check-full
+check-full: all kernel-base kernel-debug
+	@./scripts/check --setup full
+
 .PHONY: $(SUITES:%=check-%)
+check-kernel-full: kernel-base kernel-debug
 $(filter-out check-patches,$(SUITES:%=check-%)): check-%: all
-	@./scripts/check --suite $*
+	@./scripts/check --setup full --suite $*
 
 # More than the suite: every patch is built, too.
 check-patches: configured
 	@./scripts/patches check
+	@[ ! -d build/src/linux ] || ./linux-headers/check-uapi
 
 .PHONY: export-patches
 export-patches:
@@ -35,7 +41,8 @@ kernel-%: configured
 
 .PHONY: clean
 clean:
-	rm -rf build/qemu build/linux-* build/check build/host build/jobs build/results
+	rm -rf build/qemu build/linux-* build/selftests* build/unpatched
+	rm -rf build/check build/host build/jobs build/results
 
 .PHONY: distclean
 distclean:
@@ -44,11 +51,13 @@ distclean:
 .PHONY: help
 help:
 	@echo 'make                   build QEMU, the host kernel and its initramfs'
-	@echo 'make check             build, then run all tests'
+	@echo 'make check             build, then run the tests'
+	@echo 'make check-full        all of them: those that take hours, too'
 	@echo 'make check-SUITE       only one suite of: $(SUITES)'
 	@echo 'make check-patches     prove that every patch applies, builds and is clean'
 	@echo 'make export-patches    write the commits in build/src back to patches/'
 	@echo 'make kernel-NAME       a variant of the host kernel, of: $(basename $(notdir $(wildcard host/configs/*)))'
+	@echo 'make kernel-base       the one without the series; kernel-base-NAME: a variant'
 	@echo 'make clean             remove what was built; distclean: everything'
 	@echo
 	@echo './configure --help     sources of your own, no host'

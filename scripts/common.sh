@@ -11,6 +11,18 @@ export GIT_COMMITTER_NAME=base GIT_COMMITTER_EMAIL=base@localhost
 # A caller's own repository (a git hook, say) must not become ours.
 unset GIT_DIR GIT_WORK_TREE GIT_INDEX_FILE
 
+# ccache finds what another clone has compiled only if paths are relative.
+export CCACHE_BASEDIR=$top CCACHE_NOHASHDIR=1
+
+# compiler NAME: how to call it, through ccache if that is there.
+compiler() {
+    if command -v ccache >/dev/null; then
+        echo "ccache $1"
+    else
+        echo "$1"
+    fi
+}
+
 say() {
     printf '%s\n' "$*"
 }
@@ -47,6 +59,18 @@ stamp_is() {
 stamp_set() {
     printf '%s\n' "$2" >"$1.new"
     mv "$1.new" "$1"
+}
+
+# linux_headers SOURCE DIR: DIR/usr/include is what userspace sees of a Linux.
+linux_headers() {
+    mkdir -p "$2"
+    (
+        flock 9
+        quietly "$2/headers.log" make -s -C "$1" O="$2" \
+            "HOSTCC=$(compiler gcc)" headers
+    ) 9>"$2/.lock" ||
+        die "the headers of '$1' can't be installed:" \
+            "$(last_error "$2/headers.log") (see $2/headers.log)"
 }
 
 # need_space DIR MEGABYTES WHAT

@@ -2,14 +2,6 @@
 #
 # How this project configures QEMU.  Sourced after tree.sh, with $python set.
 
-compiler() {
-    if command -v ccache >/dev/null; then
-        echo 'ccache cc'
-    else
-        echo cc
-    fi
-}
-
 # Firmware that Debian takes out of QEMU's source is in packages of its own.
 firmware="/usr/share/qemu /usr/share/seabios /usr/lib/ipxe/qemu"
 
@@ -23,7 +15,7 @@ qemu_link_firmware() {
 
 # qemu_configure SOURCE: QEMU's configure, in the current folder.
 qemu_configure() {
-    "$1/configure" --python="$python" --cc="$(compiler)" \
+    "$1/configure" --python="$python" --cc="$(compiler cc)" \
         --target-list=x86_64-softmmu --without-default-features \
         --disable-download --disable-install-blobs --enable-werror \
         --firmwarepath="$(echo "$firmware" | tr ' ' :)" \
@@ -38,7 +30,7 @@ qemu_configure() {
 # What a configured QEMU depends on, but for what its own build notices.
 qemu_configure_inputs() {
     {
-        echo "$top $python $(compiler)"
+        echo "$top $python $(compiler cc)"
         git -C "$1" rev-parse base
         cat "$top/scripts/qemu.sh"
     } | checksum

@@ -25,7 +25,7 @@ tree_select() {
         ;;
     linux)
         title=Linux
-        tree_builds="$build/linux-*"
+        tree_builds="$build/linux-* $build/selftests* $build/unpatched"
         series_path=linux-headers/series/linux-6.12
         series=$top/$series_path
         overlay=
@@ -55,7 +55,8 @@ base_verify() {
 base_fetch() {
     kind=$(base_value "$1" kind)
     base_files=$build/base/$1
-    if stamp_is "$base_files/.inputs" "$(checksum "$top/base/$1")"; then
+    wanted_inputs=$(checksum "$top/base/$1")
+    if stamp_is "$base_files/.inputs" "$wanted_inputs"; then
         base_version=$(cat "$base_files/.version")
         return
     fi
@@ -73,7 +74,7 @@ base_fetch() {
         die "$package $base_version could not be fetched:" \
             "$(last_error "$apt_log"); run the same command again"
     echo "$base_version" >"$build/base/.$1/.version"
-    stamp_set "$build/base/.$1/.inputs" "$(checksum "$top/base/$1")"
+    stamp_set "$build/base/.$1/.inputs" "$wanted_inputs"
     mv "$build/base/.$1" "$base_files"
 }
 
@@ -212,7 +213,8 @@ overlay_files() {
         cd "$top" || exit
         for dir in $overlay; do
             [ ! -d "$dir" ] || find "$dir" -type f ! -path 'linux-headers/series/*' \
-                ! -name '*.orig' ! -name '*.rej' ! -name '*~' ! -path '*/__pycache__/*'
+                ! -path linux-headers/check-uapi ! -name '*.orig' \
+                ! -name '*.rej' ! -name '*~' ! -path '*/__pycache__/*'
         done
     ) | sort
 }
@@ -276,6 +278,19 @@ scratch_make() {
 scratch_drop() {
     tree_git worktree remove --force "$1" 2>/dev/null || rm -rf "$1"
     tree_git worktree prune
+}
+
+# base_tree DIR: a whole work tree at the base, without the series.
+base_tree() {
+    [ "$(git -C "$1" rev-parse -q HEAD 2>/dev/null)" = "$(tree_git rev-parse base)" ] &&
+        return
+    need_space "$build" 3000 "$title without the series"
+    scratch_drop "$1"
+    scratch_drop "$1.new"
+    mkdir -p "$(dirname "$1")"
+    say "$title: checking out $(tree_git log -1 --format=%s base)"
+    tree_git worktree add -q --detach "$1.new" base
+    tree_git worktree move "$1.new" "$1"
 }
 
 # series_am DIR: apply the series there; git am takes no fuzz.
