@@ -52,7 +52,7 @@ distclean:
 help:
 	@echo 'make                   build QEMU, the host kernel and its initramfs'
 	@echo 'make check             build, then run the tests'
-	@echo 'make check-full        all of them: those that take hours, too'
+	@echo 'make check-full        all of them: those that take long, too'
 	@echo 'make check-SUITE       only one suite of: $(SUITES)'
 	@echo 'make check-patches     prove that every patch applies, builds and is clean'
 	@echo 'make export-patches    write the commits in build/src back to patches/'
