@@ -27,6 +27,9 @@ FAKE_QEMU = {
     'docs/index.rst': 'docs\n',
     'scripts/checkpatch.pl':
         'exit(system("grep -q UGLY $ARGV[-1]") == 0 ? 1 : 0);\n',
+    '.gitattributes': '*.c diff=cpp\n',
+    # A hunk at the end is in f() for Git's driver for C, and else in 'out:'.
+    'label.c': 'int f(void)\n{\nout:\n' + '    g();\n' * 8 + '}\n',
 }
 
 
@@ -299,6 +302,13 @@ class PatchesTest(Project):
         path = self.patches()[0]
         path.write_bytes(path.read_bytes().replace(b'\n two', b'\n 2'))
         self.assertIn('does not apply', self.configure(fails=True))
+
+    def test_hunks_are_named_as_in_the_base(self) -> None:
+        """Git names hunks by the base's .gitattributes, in export and check."""
+        self.commit('label.c', FAKE_QEMU['label.c'] + '/* f */\n', 'label: end')
+        self.export()
+        self.assertIn(b' @@ int f(void)', self.patches()[0].read_bytes())
+        self.check()
 
     def test_export_writes_its_own_form(self) -> None:
         self.change_hello('two')

@@ -98,7 +98,7 @@ base_unpack() {
 source_unpack() {
     mkdir "$2" || return
     if [ -d "$1" ]; then
-        tar -c --exclude-vcs --exclude=./build -C "$1" . | tar -x -C "$2"
+        tar -c --exclude=./.git --exclude=./build -C "$1" . | tar -x -C "$2"
     else
         tar -xf "$1" --strip-components=1 -C "$2"
     fi
@@ -265,7 +265,8 @@ series_inputs() {
 scratch_make() {
     scratch_drop "$1"
     {
-        echo /.gitignore
+        # Git's own files there say what is ignored, and how hunks are named.
+        printf '/%s\n' .gitattributes .gitignore
         for patch in $(series_files); do
             git apply --numstat "$patch" | cut -f3 | sed 's,^,/,'
         done
