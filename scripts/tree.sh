@@ -21,7 +21,7 @@ tree_select() {
         tree_builds=$build/qemu
         series=$top/patches
         series_path=patches
-        overlay="accel docs hw include linux-headers migration qapi system tests"
+        overlay="accel docs hw include linux-headers migration qapi system target tests"
         ;;
     linux)
         title=Linux

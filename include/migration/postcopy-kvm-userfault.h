@@ -1,0 +1,39 @@
+/*
+ * Postcopy with KVM userfault: what the rest of QEMU has to know
+ *
+ * Copyright (c) 2026 the QEMU KVM userfault authors
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#ifndef MIGRATION_POSTCOPY_KVM_USERFAULT_H
+#define MIGRATION_POSTCOPY_KVM_USERFAULT_H
+
+/**
+ * postcopy_kvm_userfault_active: may pages be missing, with KVM userfault?
+ *
+ * True from the moment at which the source announces postcopy (its RAM has not
+ * been touched yet) until the last page has arrived.  Any thread.
+ */
+bool postcopy_kvm_userfault_active(void);
+
+/**
+ * postcopy_kvm_userfault_allows: refuse what reads or writes all of RAM
+ *
+ * @what: the command or option, for the error message
+ *
+ * Returns false, with *@errp set, while postcopy_kvm_userfault_active().
+ */
+bool postcopy_kvm_userfault_allows(const char *what, Error **errp);
+
+/**
+ * postcopy_kvm_userfault_vm_supported: does all in this VM go through the RAM
+ * barrier?
+ *
+ * Kernel threads and other processes that touch guest RAM do not see which
+ * pages are missing.  Names the first such device, network backend or memory
+ * in *@errp.  Called with the BQL held.
+ */
+bool postcopy_kvm_userfault_vm_supported(Error **errp);
+
+#endif /* MIGRATION_POSTCOPY_KVM_USERFAULT_H */

@@ -1,0 +1,351 @@
+/*
+ * Guest RAM that is not there yet: the RAM barrier
+ *
+ * Copyright (c) 2026 the QEMU KVM userfault authors
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "qemu/bitops.h"
+#include "qemu/host-utils.h"
+#include "qemu/lockable.h"
+#include "qemu/rcu.h"
+#include "qemu/stats64.h"
+#include "qemu/timer.h"
+#include "exec/ramblock.h"
+#include "exec/target_page.h"
+#include "system/ram-barrier.h"
+#include "trace.h"
+
+/* One bit of RAMBarrier.pending for each. */
+#define NR_BUCKETS 64
+
+/* Pages that one access asks for at once; more only cost more round trips. */
+#define WAIT_BATCH 16
+
+/*
+ * Waiters and requests are kept by a hash of the page, so that vCPUs which wait
+ * for different pages do not meet at a lock.
+ */
+typedef struct RAMBarrierBucket {
+    QemuMutex lock;
+    /* Number of waiters.  Written under the lock. */
+    unsigned int nr;
+    QTAILQ_HEAD(, RAMBarrierWaiter) waiters;
+    /* Those of them whose request was not taken yet. */
+    QTAILQ_HEAD(, RAMBarrierWaiter) requests;
+} QEMU_ALIGNED(64) RAMBarrierBucket;
+
+typedef struct RAMBarrierCounters {
+    Stat64 waits;
+    Stat64 latency[RAM_BARRIER_LATENCY_BUCKETS];
+} RAMBarrierCounters;
+
+static struct {
+    void (*notify)(void *opaque);
+    void *opaque;
+    /* Bit n: bucket n has requests. */
+    uint64_t pending;
+    /* Where ram_barrier_next_request() is; only of its thread. */
+    uint64_t taken;
+    RAMBarrierBucket buckets[NR_BUCKETS];
+    RAMBarrierCounters vcpus;
+    RAMBarrierCounters others;
+} barrier;
+
+bool ram_barrier_active;
+
+static __thread bool thread_is_resolver;
+
+void ram_barrier_resolver(bool resolver)
+{
+    thread_is_resolver = resolver;
+}
+
+static unsigned int bucket_index(RAMBlock *rb, ram_addr_t offset)
+{
+    uint64_t page = ((uintptr_t)rb >> 4) + offset / rb->page_size;
+
+    /* Fibonacci hashing: the upper bits of the product are well mixed. */
+    return (page * 0x9e3779b97f4a7c15ULL) >> (64 - ctz32(NR_BUCKETS));
+}
+
+bool ram_barrier_page_missing(RAMBlock *rb, ram_addr_t offset)
+{
+    unsigned long nr = offset >> qemu_target_page_bits();
+
+    if (!rb->receivedmap || offset >= rb->postcopy_length) {
+        return false;
+    }
+    return !(qatomic_load_acquire(&rb->receivedmap[BIT_WORD(nr)]) &
+             BIT_MASK(nr));
+}
+
+static void request_page(RAMBarrierBucket *bucket, RAMBarrierWaiter *w,
+                         unsigned int index)
+{
+    QTAILQ_INSERT_TAIL(&bucket->requests, w, next_request);
+    w->queued = true;
+    /* Pairs with the exchange in ram_barrier_next_request(). */
+    if (!qatomic_fetch_or(&barrier.pending, BIT_ULL(index))) {
+        barrier.notify(barrier.opaque);
+    }
+}
+
+bool ram_barrier_add(RAMBarrierWaiter *w)
+{
+    unsigned int index = bucket_index(w->rb, w->offset);
+    RAMBarrierBucket *bucket = &barrier.buckets[index];
+
+    assert(!thread_is_resolver);
+    assert(QEMU_IS_ALIGNED(w->offset, w->rb->page_size));
+
+    if (!qatomic_read(&ram_barrier_active)) {
+        return false;
+    }
+    w->present = false;
+    w->queued = false;
+    w->since_ns = qemu_clock_get_ns(QEMU_CLOCK_REALTIME);
+
+    QEMU_LOCK_GUARD(&bucket->lock);
+    qatomic_set(&bucket->nr, bucket->nr + 1);
+    /*
+     * Be counted before looking at receivedmap; pairs with the barrier in
+     * ram_barrier_page_present().
+     */
+    smp_mb();
+    if (!ram_barrier_page_missing(w->rb, w->offset)) {
+        qatomic_set(&bucket->nr, bucket->nr - 1);
+        return false;
+    }
+    QTAILQ_INSERT_TAIL(&bucket->waiters, w, next);
+    request_page(bucket, w, index);
+    trace_ram_barrier_request(w->rb->idstr, w->offset, w->tid);
+    return true;
+}
+
+/* Called with the bucket's lock held. */
+static void waiter_unlink(RAMBarrierBucket *bucket, RAMBarrierWaiter *w)
+{
+    QTAILQ_REMOVE(&bucket->waiters, w, next);
+    if (w->queued) {
+        QTAILQ_REMOVE(&bucket->requests, w, next_request);
+        w->queued = false;
+    }
+    qatomic_set(&bucket->nr, bucket->nr - 1);
+}
+
+bool ram_barrier_del(RAMBarrierWaiter *w)
+{
+    RAMBarrierBucket *bucket = &barrier.buckets[bucket_index(w->rb, w->offset)];
+
+    /* Also when it is present: wake() may still be at work. */
+    QEMU_LOCK_GUARD(&bucket->lock);
+    if (!w->present) {
+        waiter_unlink(bucket, w);
+    }
+    return w->present;
+}
+
+void ram_barrier_page_present(RAMBlock *rb, ram_addr_t offset)
+{
+    RAMBarrierBucket *bucket = &barrier.buckets[bucket_index(rb, offset)];
+    RAMBarrierWaiter *w, *next;
+
+    /* The caller has set the bit; pairs with ram_barrier_add(). */
+    smp_mb();
+    if (likely(!qatomic_read(&bucket->nr))) {
+        return;
+    }
+
+    QEMU_LOCK_GUARD(&bucket->lock);
+    QTAILQ_FOREACH_SAFE(w, &bucket->waiters, next, next) {
+        if (w->rb != rb || w->offset != offset) {
+            continue;
+        }
+        waiter_unlink(bucket, w);
+        w->present = true;
+        trace_ram_barrier_resume(rb->idstr, offset, w->tid);
+        w->wake(w);
+    }
+}
+
+bool ram_barrier_next_request(RAMBarrierRequest *req)
+{
+    for (;;) {
+        RAMBarrierBucket *bucket;
+        RAMBarrierWaiter *w;
+
+        if (!barrier.taken) {
+            barrier.taken = qatomic_xchg(&barrier.pending, 0);
+            if (!barrier.taken) {
+                return false;
+            }
+        }
+        bucket = &barrier.buckets[ctz64(barrier.taken)];
+
+        QEMU_LOCK_GUARD(&bucket->lock);
+        w = QTAILQ_FIRST(&bucket->requests);
+        if (w) {
+            QTAILQ_REMOVE(&bucket->requests, w, next_request);
+            w->queued = false;
+            req->rb = w->rb;
+            req->offset = w->offset;
+            req->tid = w->tid;
+            return true;
+        }
+        /* This bucket is empty: on to the next. */
+        barrier.taken &= barrier.taken - 1;
+    }
+}
+
+void ram_barrier_wake_event(RAMBarrierWaiter *w)
+{
+    qemu_event_set(w->opaque);
+}
+
+static void count_wait(RAMBarrierCounters *counters, const RAMBarrierWaiter *w)
+{
+    int64_t ns = qemu_clock_get_ns(QEMU_CLOCK_REALTIME) - w->since_ns;
+    unsigned int bucket = 63 - clz64(MAX(ns / 1000, 1));
+
+    bucket = MIN(bucket, RAM_BARRIER_LATENCY_BUCKETS - 1);
+    stat64_add(&counters->latency[bucket], 1);
+}
+
+void ram_barrier_count_vcpu(const RAMBarrierWaiter *w)
+{
+    stat64_add(&barrier.vcpus.waits, 1);
+    count_wait(&barrier.vcpus, w);
+}
+
+/* Queue a waiter for each missing page from *@offset on, as far as they go. */
+static unsigned int add_batch(RAMBarrierWaiter *w, RAMBlock *rb,
+                              ram_addr_t *offset, ram_addr_t end,
+                              QemuEvent *event)
+{
+    unsigned int n = 0;
+
+    for (; *offset < end && n < WAIT_BATCH; *offset += rb->page_size) {
+        w[n] = (RAMBarrierWaiter) {
+            .rb = rb,
+            .offset = *offset,
+            .tid = qemu_get_thread_id(),
+            .wake = ram_barrier_wake_event,
+            .opaque = event,
+        };
+        n += ram_barrier_add(&w[n]);
+    }
+    return n;
+}
+
+static void wait_batch(RAMBarrierWaiter *w, unsigned int n, QemuEvent *event)
+{
+    for (unsigned int i = 0; i < n; i++) {
+        RAMBarrierWaiter *waiter = &w[i];
+
+        for (;;) {
+            qemu_event_reset(event);
+            if (!ram_barrier_page_missing(waiter->rb, waiter->offset)) {
+                break;
+            }
+            qemu_event_wait(event);
+        }
+        ram_barrier_del(waiter);
+        count_wait(&barrier.others, waiter);
+    }
+}
+
+void ram_barrier_wait_slow(RAMBlock *rb, ram_addr_t offset, ram_addr_t length)
+{
+    RAMBarrierWaiter w[WAIT_BATCH];
+    ram_addr_t end = offset + length;
+    QemuEvent event;
+    bool waited = false;
+    unsigned int n;
+
+    assert(!thread_is_resolver);
+
+    /*
+     * The pages stay what they are meanwhile: RAMBlock.receivedmap is freed
+     * after a grace period.
+     */
+    RCU_READ_LOCK_GUARD();
+    if (!qatomic_read(&ram_barrier_active)) {
+        return;
+    }
+    if (rb->receivedmap == NULL || offset >= rb->postcopy_length) {
+        return;
+    }
+    end = MIN(end, rb->postcopy_length);
+    offset = ROUND_DOWN(offset, rb->page_size);
+
+    /* What is nearly always the case, without all that follows. */
+    while (offset < end && !ram_barrier_page_missing(rb, offset)) {
+        offset += rb->page_size;
+    }
+    if (offset >= end) {
+        return;
+    }
+
+    qemu_event_init(&event, false);
+    while ((n = add_batch(w, rb, &offset, end, &event))) {
+        waited = true;
+        wait_batch(w, n, &event);
+    }
+    qemu_event_destroy(&event);
+
+    if (waited) {
+        stat64_add(&barrier.others.waits, 1);
+        trace_ram_barrier_waited(rb->idstr, offset, length);
+    }
+}
+
+static void counters_reset(RAMBarrierCounters *counters)
+{
+    stat64_init(&counters->waits, 0);
+    for (int i = 0; i < RAM_BARRIER_LATENCY_BUCKETS; i++) {
+        stat64_init(&counters->latency[i], 0);
+    }
+}
+
+void ram_barrier_enable(void (*notify)(void *opaque), void *opaque)
+{
+    static bool initialized;
+
+    for (int i = 0; !initialized && i < NR_BUCKETS; i++) {
+        qemu_mutex_init(&barrier.buckets[i].lock);
+        QTAILQ_INIT(&barrier.buckets[i].waiters);
+        QTAILQ_INIT(&barrier.buckets[i].requests);
+    }
+    initialized = true;
+
+    counters_reset(&barrier.vcpus);
+    counters_reset(&barrier.others);
+    barrier.notify = notify;
+    barrier.opaque = opaque;
+    /* Pairs with whatever makes other threads run: they see the fields. */
+    qatomic_store_release(&ram_barrier_active, true);
+}
+
+void ram_barrier_disable(void)
+{
+    qatomic_set(&ram_barrier_active, false);
+    synchronize_rcu();
+}
+
+static void counters_read(const RAMBarrierCounters *counters,
+                          uint64_t *waits, uint64_t *latency)
+{
+    *waits = stat64_get(&counters->waits);
+    for (int i = 0; i < RAM_BARRIER_LATENCY_BUCKETS; i++) {
+        latency[i] = stat64_get(&counters->latency[i]);
+    }
+}
+
+void ram_barrier_stats(RAMBarrierStats *stats)
+{
+    counters_read(&barrier.vcpus, &stats->vcpu_waits, stats->vcpu_latency);
+    counters_read(&barrier.others, &stats->waits, stats->latency);
+}
