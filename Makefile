@@ -2,7 +2,7 @@
 #
 # The way in, as in QEMU: configure first, then ninja does the work.
 
-SUITES = base patches host kernel kernel-full qtest
+SUITES = base patches unit host kernel kernel-full qtest qtest-full
 
 .PHONY: all
 all: configured
@@ -18,11 +18,13 @@ check: all
 	@./scripts/check
 
 .PHONY: check-full
-check-full: all kernel-base kernel-debug
+check-full: all kernel-base kernel-debug kernel-nouffd stock-qemu
 	@./scripts/check --setup full
 
 .PHONY: $(SUITES:%=check-%)
 check-kernel-full: kernel-base kernel-debug
+check-qtest check-qtest-full: kernel-nouffd
+check-qtest-full: kernel-base stock-qemu
 $(filter-out check-patches,$(SUITES:%=check-%)): check-%: all
 	@./scripts/check --setup full --suite $*
 
@@ -39,10 +41,15 @@ export-patches:
 kernel-%: configured
 	@./host/build-kernel $*
 
+# Debian's own build of the base, for tests
+.PHONY: stock-qemu
+stock-qemu: configured
+	@./scripts/stock-qemu
+
 .PHONY: clean
 clean:
 	rm -rf build/qemu build/linux-* build/selftests* build/unpatched
-	rm -rf build/check build/host build/jobs build/results
+	rm -rf build/unit-* build/check build/host build/jobs build/results build/stock
 
 .PHONY: distclean
 distclean:

@@ -22,8 +22,7 @@
  * The callbacks are in the order of their use.
  */
 typedef struct PostcopyFaultOps {
-    /* As in query-migrate. */
-    const char *name;
+    PostcopyFaultBackend backend;
 
     /*
      * Can this host, and this VM as it is now, do it?  Called when the
@@ -74,13 +73,17 @@ typedef struct PostcopyFaultOps {
                  uint64_t pagesize, RAMBlock *rb);
 
     /*
-     * The stream has ended.  Is every page there?  Called without the BQL in
-     * the listen thread, if the stream was good.  May be NULL.
+     * No page comes any more.  Is every page there?  If not, cleanup() is not
+     * called: whoever needs a page must not go on.  Called without the BQL in
+     * the listen thread.  May be NULL.
      */
     bool (*complete)(MigrationIncomingState *mis, Error **errp);
 
     /* Undo arm() and setup(); the fault thread is gone. */
     int (*cleanup)(MigrationIncomingState *mis);
+
+    /* Counts for query-migrate.  May be NULL. */
+    void (*fill_info)(PostcopyFaultInfo *info);
 } PostcopyFaultOps;
 
 extern const PostcopyFaultOps postcopy_userfaultfd_ops;
@@ -89,6 +92,20 @@ extern const PostcopyFaultOps postcopy_kvm_userfault_ops;
 /* The backend that the capabilities ask for. */
 const PostcopyFaultOps *postcopy_fault_ops(void);
 
+/* The same; query-migrate tells of it from now on. */
+const PostcopyFaultOps *postcopy_fault_begin(void);
+
+/* Sets the defaults of capabilities; the accelerator is there. */
+void postcopy_fault_init(MigrationState *s);
+
+/**
+ * postcopy_fault_caps_check: can capabilities change like this?
+ *
+ * Probes the host if the destination's backend changes.
+ */
+bool postcopy_fault_caps_check(const bool *old_caps, const bool *new_caps,
+                               Error **errp);
+
 /* Shared by the backends' fault threads; see postcopy-ram.c. */
 int postcopy_request_page(MigrationIncomingState *mis, RAMBlock *rb,
                           ram_addr_t start, uint64_t haddr);
@@ -96,7 +113,11 @@ void postcopy_pause_fault_thread(MigrationIncomingState *mis);
 void mark_postcopy_blocktime_begin(uintptr_t addr, uint32_t ptid, RAMBlock *rb);
 void postcopy_blocktime_init(MigrationIncomingState *mis);
 
-/* What query-migrate says of the backend. */
+/* Can the backend take pages from @addr?  Called before it is listened on. */
+bool postcopy_fault_transport_check(const MigrationAddress *addr, Error **errp);
+
+/* What query-migrate says of the backend, and how info migrate prints it. */
 void postcopy_fault_fill_info(MigrationInfo *info);
+void postcopy_fault_print_info(Monitor *mon, const PostcopyFaultInfo *info);
 
 #endif /* QEMU_MIGRATION_POSTCOPY_FAULT_H */

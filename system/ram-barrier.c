@@ -101,7 +101,8 @@ bool ram_barrier_add(RAMBarrierWaiter *w)
     assert(!thread_is_resolver);
     assert(QEMU_IS_ALIGNED(w->offset, w->rb->page_size));
 
-    if (!qatomic_read(&ram_barrier_active)) {
+    /* Pairs with ram_barrier_enable(). */
+    if (!qatomic_load_acquire(&ram_barrier_active)) {
         return false;
     }
     w->present = false;
@@ -165,7 +166,8 @@ void ram_barrier_page_present(RAMBlock *rb, ram_addr_t offset)
             continue;
         }
         waiter_unlink(bucket, w);
-        w->present = true;
+        /* The waiter looks at it without the lock. */
+        qatomic_set(&w->present, true);
         trace_ram_barrier_resume(rb->idstr, offset, w->tid);
         w->wake(w);
     }
@@ -261,6 +263,7 @@ void ram_barrier_wait_slow(RAMBlock *rb, ram_addr_t offset, ram_addr_t length)
 {
     RAMBarrierWaiter w[WAIT_BATCH];
     ram_addr_t end = offset + length;
+    ram_addr_t next;
     QemuEvent event;
     bool waited = false;
     unsigned int n;
@@ -272,25 +275,26 @@ void ram_barrier_wait_slow(RAMBlock *rb, ram_addr_t offset, ram_addr_t length)
      * after a grace period.
      */
     RCU_READ_LOCK_GUARD();
-    if (!qatomic_read(&ram_barrier_active)) {
+    /* Pairs with ram_barrier_enable(). */
+    if (!qatomic_load_acquire(&ram_barrier_active)) {
         return;
     }
     if (rb->receivedmap == NULL || offset >= rb->postcopy_length) {
         return;
     }
     end = MIN(end, rb->postcopy_length);
-    offset = ROUND_DOWN(offset, rb->page_size);
+    next = ROUND_DOWN(offset, rb->page_size);
 
     /* What is nearly always the case, without all that follows. */
-    while (offset < end && !ram_barrier_page_missing(rb, offset)) {
-        offset += rb->page_size;
+    while (next < end && !ram_barrier_page_missing(rb, next)) {
+        next += rb->page_size;
     }
-    if (offset >= end) {
+    if (next >= end) {
         return;
     }
 
     qemu_event_init(&event, false);
-    while ((n = add_batch(w, rb, &offset, end, &event))) {
+    while ((n = add_batch(w, rb, &next, end, &event))) {
         waited = true;
         wait_batch(w, n, &event);
     }
@@ -325,7 +329,16 @@ void ram_barrier_enable(void (*notify)(void *opaque), void *opaque)
     counters_reset(&barrier.others);
     barrier.notify = notify;
     barrier.opaque = opaque;
-    /* Pairs with whatever makes other threads run: they see the fields. */
+    /*
+     * Of the time before: hints at requests that were taken back before the
+     * resolver came to them.  They would keep the first notify() from coming.
+     */
+    barrier.pending = 0;
+    barrier.taken = 0;
+    /*
+     * iothreads run; who sees that the barrier is on sees all of the above, and
+     * RAMBlock.receivedmap.
+     */
     qatomic_store_release(&ram_barrier_active, true);
 }
 

@@ -14,6 +14,7 @@
 #include "qapi/error.h"
 #include "exec/address-spaces.h"
 #include "exec/ramblock.h"
+#include "system/cpus.h"
 #include "system/kvm.h"
 #include "system/kvm-userfault.h"
 #include "system/ram-barrier.h"
@@ -37,33 +38,73 @@ static bool armed;
 
 static Stat64 spurious_exits;
 
-int kvm_userfault_host(void)
+/* What the host can do; found when the VM is created. */
+static KvmUserfaultSupport host_userfault;
+
+static KvmUserfaultSupport check_host(KVMState *s)
 {
-    if (!kvm_enabled() ||
-        !kvm_check_extension(kvm_state, KVM_CAP_USER_MEMORY2)) {
-        return 0;
+    int bits;
+
+    if (!kvm_check_extension(s, KVM_CAP_USER_MEMORY2)) {
+        return KVM_USERFAULT_SUPPORT_NONE;
     }
-    return kvm_vm_check_extension(kvm_state, KVM_CAP_USERFAULT);
+    bits = kvm_vm_check_extension(s, KVM_CAP_USERFAULT);
+    if (!(bits & KVM_USERFAULT_VCPU)) {
+        return KVM_USERFAULT_SUPPORT_NONE;
+    }
+    return bits & KVM_USERFAULT_KERNEL ? KVM_USERFAULT_SUPPORT_FULL :
+                                             KVM_USERFAULT_SUPPORT_VCPU;
 }
 
-bool kvm_userfault_supported(Error **errp)
+static bool check_supported(Error **errp)
 {
-    int host = kvm_userfault_host();
-
-    if (!(host & KVM_USERFAULT_VCPU)) {
+    switch (host_userfault) {
+    case KVM_USERFAULT_SUPPORT_NONE:
         error_setg(errp, "this host's KVM does not have KVM_CAP_USERFAULT; use "
                    "a kernel with the KVM userfault series, or switch "
                    "postcopy-kvm-userfault off");
         return false;
-    }
-    if (!(host & KVM_USERFAULT_KERNEL)) {
+    case KVM_USERFAULT_SUPPORT_VCPU:
         error_setg(errp, "this host's KVM keeps vCPUs off missing pages but not "
                    "itself (KVM_CAP_USERFAULT lacks KVM_USERFAULT_KERNEL); use "
                    "a kernel with the whole KVM userfault series, or switch "
                    "postcopy-kvm-userfault off");
         return false;
+    default:
+        return true;
     }
-    return true;
+}
+
+int kvm_userfault_init(KVMState *s)
+{
+    Error *err = NULL;
+
+    host_userfault = check_host(s);
+    if (s->userfault && !check_supported(&err)) {
+        error_reportf_err(err, "userfault=on: ");
+        return -ENOTSUP;
+    }
+    return 0;
+}
+
+KvmUserfaultSupport kvm_userfault_host(void)
+{
+    return kvm_enabled() ? host_userfault : KVM_USERFAULT_SUPPORT_NONE;
+}
+
+bool kvm_userfault_requested(void)
+{
+    return kvm_enabled() && kvm_state->userfault;
+}
+
+bool kvm_userfault_supported(Error **errp)
+{
+    if (!kvm_enabled()) {
+        error_setg(errp, "postcopy-kvm-userfault needs the KVM accelerator; "
+                   "start QEMU with '-accel kvm', or switch it off");
+        return false;
+    }
+    return check_supported(errp);
 }
 
 uint64_t kvm_userfault_spurious(void)

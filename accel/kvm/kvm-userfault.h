@@ -14,6 +14,14 @@
 struct kvm_userspace_memory_region2;
 
 /**
+ * kvm_userfault_init: @s has a VM now
+ *
+ * Returns a negative errno, after an error message, if userfault=on was asked
+ * for and this host can't do it.
+ */
+int kvm_userfault_init(KVMState *s);
+
+/**
  * kvm_userfault_slot_add: give @slot, which is new, a view if it needs one
  *
  * These three are called with the slots lock held.
@@ -62,9 +70,21 @@ AddressSpace *kvm_userfault_mmio_as(CPUState *cpu, MemTxAttrs attrs);
  * @fn: called for each range that KVM touches, with a guest physical address
  *   and a number of bytes
  */
+#ifdef TARGET_I386
 bool kvm_arch_userfault_state_pages(CPUState *cpu,
                                     void (*fn)(hwaddr gpa, hwaddr length,
                                                void *opaque),
                                     void *opaque);
+#else
+/* No other architecture's KVM has KVM_CAP_USERFAULT. */
+static inline bool
+kvm_arch_userfault_state_pages(CPUState *cpu,
+                               void (*fn)(hwaddr gpa, hwaddr length,
+                                          void *opaque),
+                               void *opaque)
+{
+    return true;
+}
+#endif
 
 #endif /* ACCEL_KVM_KVM_USERFAULT_H */

@@ -10,9 +10,14 @@
 #include "qapi/error.h"
 #include "system/kvm-userfault.h"
 
-int kvm_userfault_host(void)
+KvmUserfaultSupport kvm_userfault_host(void)
 {
-    return 0;
+    return KVM_USERFAULT_SUPPORT_NONE;
+}
+
+bool kvm_userfault_requested(void)
+{
+    return false;
 }
 
 bool kvm_userfault_supported(Error **errp)

@@ -9,6 +9,10 @@
 #ifndef MIGRATION_POSTCOPY_KVM_USERFAULT_H
 #define MIGRATION_POSTCOPY_KVM_USERFAULT_H
 
+#include "qapi/qapi-types-net.h"
+
+struct Netdev;
+
 /**
  * postcopy_kvm_userfault_active: may pages be missing, with KVM userfault?
  *
@@ -35,5 +39,30 @@ bool postcopy_kvm_userfault_allows(const char *what, Error **errp);
  * in *@errp.  Called with the BQL held.
  */
 bool postcopy_kvm_userfault_vm_supported(Error **errp);
+
+/**
+ * postcopy_kvm_userfault_may_plug: the same, after a device was created and
+ * before it is realized
+ *
+ * Returns true unless postcopy_kvm_userfault_active().  Called with the BQL
+ * held, when the device has its properties and its place in the object tree.
+ */
+bool postcopy_kvm_userfault_may_plug(Error **errp);
+
+/**
+ * postcopy_kvm_userfault_may_add_netdev: the same for a network backend that
+ * does not exist yet
+ */
+bool postcopy_kvm_userfault_may_add_netdev(const Netdev *netdev,
+                                           Error **errp);
+
+/**
+ * postcopy_kvm_userfault_may_unplug: refuse to take away memory that vCPUs may
+ * wait for
+ *
+ * Returns true unless postcopy_kvm_userfault_active().  Called with the BQL
+ * held.
+ */
+bool postcopy_kvm_userfault_may_unplug(DeviceState *dev, Error **errp);
 
 #endif /* MIGRATION_POSTCOPY_KVM_USERFAULT_H */

@@ -10,6 +10,7 @@
 #define SYSTEM_KVM_USERFAULT_H
 
 #include "exec/cpu-common.h"
+#include "qapi/qapi-types-machine.h"
 
 /*
  * The kernel's half is described in Linux's Documentation/virt/kvm/api.rst,
@@ -17,12 +18,11 @@
  * a vCPU waits for is a RAMBarrierWaiter, see system/ram-barrier.h.
  */
 
-/**
- * kvm_userfault_host: what KVM_CAP_USERFAULT says of this host
- *
- * Returns a set of KVM_USERFAULT_* bits, 0 without KVM.
- */
-int kvm_userfault_host(void);
+/* What KVM_CAP_USERFAULT says of this host; none without KVM. */
+KvmUserfaultSupport kvm_userfault_host(void);
+
+/* Was it asked for with -accel kvm,userfault=on? */
+bool kvm_userfault_requested(void);
 
 /**
  * kvm_userfault_supported: does KVM keep everybody off missing pages?

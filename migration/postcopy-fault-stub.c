@@ -1,0 +1,32 @@
+/*
+ * Postcopy with KVM userfault, where there is no KVM
+ *
+ * Copyright (c) 2026 the QEMU KVM userfault authors
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "migration/postcopy-kvm-userfault.h"
+#include "system/kvm-userfault.h"
+#include "postcopy-fault.h"
+
+static bool not_supported_by_host(MigrationIncomingState *mis, Error **errp)
+{
+    return kvm_userfault_supported(errp);
+}
+
+const PostcopyFaultOps postcopy_kvm_userfault_ops = {
+    .backend = POSTCOPY_FAULT_BACKEND_KVM_USERFAULT,
+    .supported_by_host = not_supported_by_host,
+};
+
+bool postcopy_kvm_userfault_active(void)
+{
+    return false;
+}
+
+bool postcopy_kvm_userfault_allows(const char *what, Error **errp)
+{
+    return true;
+}

@@ -1,0 +1,484 @@
+/*
+ * Postcopy without userfaultfd: KVM and the RAM barrier catch accesses
+ *
+ * Copyright (c) 2026 the QEMU KVM userfault authors
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "qemu/coroutine.h"
+#include "qemu/cutils.h"
+#include "qemu/lockable.h"
+#include "qemu/stats64.h"
+#include "qemu/timer.h"
+#include "qemu/units.h"
+#include "qapi/error.h"
+#include "qemu/error-report.h"
+#include "exec/address-spaces.h"
+#include "exec/memory.h"
+#include "exec/ramblock.h"
+#include "exec/target_page.h"
+#include "migration/postcopy-kvm-userfault.h"
+#include "system/hostmem.h"
+#include "system/kvm-userfault.h"
+#include "system/ram-barrier.h"
+#include "system/runstate.h"
+#include "system/userfault-view.h"
+#include "migration.h"
+#include "options.h"
+#include "postcopy-fault.h"
+#include "postcopy-gate.h"
+#include "postcopy-oracle.h"
+#include "postcopy-ram.h"
+#include "ram.h"
+#include "trace.h"
+
+/* kvmvapic reads guest RAM by pointers when it is loaded, below this. */
+#define LOW_MEMORY (1 * MiB)
+
+static struct {
+    /*
+     * Held while a page is written and its bit in receivedmap set, so that a
+     * page which comes twice, on two channels, is written once.  Of the RAM
+     * barrier's locks only a bucket's is taken inside.
+     */
+    QemuMutex place_lock;
+    /* Set when the last page is in.  Read by any thread. */
+    bool complete;
+    /* Called when the last page is in; NULL unless the VM waits for that. */
+    QEMUBHFunc *run_when_complete;
+    /* Gate 2, until it is open. */
+    PostcopyGate *gate;
+    QEMUBHFunc *run;
+
+    Stat64 duplicates;
+    uint64_t eager_pages;
+    int64_t eager_ns;
+} kuf;
+
+/* --- What the rest of QEMU asks --- */
+
+bool postcopy_kvm_userfault_active(void)
+{
+    /* The state first: at start-up there are no capabilities yet. */
+    switch (postcopy_state_get()) {
+    case POSTCOPY_INCOMING_ADVISE:
+        /* It stays so if the migration ends without postcopy. */
+        return migrate_postcopy_kvm_userfault() &&
+               runstate_check(RUN_STATE_INMIGRATE);
+    case POSTCOPY_INCOMING_DISCARD:
+    case POSTCOPY_INCOMING_LISTENING:
+    case POSTCOPY_INCOMING_RUNNING:
+        return migrate_postcopy_kvm_userfault() &&
+               !qatomic_load_acquire(&kuf.complete);
+    default:
+        return false;
+    }
+}
+
+bool postcopy_kvm_userfault_allows(const char *what, Error **errp)
+{
+    if (!postcopy_kvm_userfault_active()) {
+        return true;
+    }
+    error_setg(errp, "%s is not possible while a postcopy migration comes in "
+               "with postcopy-kvm-userfault, since guest memory is still "
+               "missing; wait until the migration has completed", what);
+    return false;
+}
+
+/* --- Before the guest's first page is missing --- */
+
+static bool blocks_supported(Error **errp)
+{
+    RAMBlock *rb;
+
+    RCU_READ_LOCK_GUARD();
+    RAMBLOCK_FOREACH(rb) {
+        if (rb->used_length % rb->page_size) {
+            error_setg(errp, "RAM block '%s' has 0x" RAM_ADDR_FMT " bytes, "
+                       "which is not a multiple of its page size of 0x%zx; "
+                       "give it another size", rb->idstr, rb->used_length,
+                       rb->page_size);
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool kuf_supported_by_host(MigrationIncomingState *mis, Error **errp)
+{
+    if (qemu_target_page_size() != qemu_real_host_page_size()) {
+        error_setg(errp, "postcopy-kvm-userfault needs a guest with the page "
+                   "size of the host; switch it off");
+        return false;
+    }
+    return kvm_userfault_supported(errp) &&
+           postcopy_kvm_userfault_vm_supported(errp) &&
+           blocks_supported(errp) &&
+           !postcopy_notify(POSTCOPY_NOTIFY_PROBE, errp);
+}
+
+/*
+ * Nobody looks at a page whose bit is clear, so its memory need not be given
+ * back, and can stay a part of a huge page.
+ */
+static int kuf_discard_range(RAMBlock *rb, uint64_t start, size_t length)
+{
+    return 0;
+}
+
+static int kuf_prepare_discard(RAMBlock *rb, void *opaque)
+{
+    return 0;
+}
+
+static int kuf_setup(MigrationIncomingState *mis)
+{
+    static bool initialized;
+
+    if (!initialized) {
+        qemu_mutex_init(&kuf.place_lock);
+        initialized = true;
+    }
+    mis->userfault_fd = -1;
+    kuf.complete = false;
+    kuf.run_when_complete = NULL;
+    kuf.eager_pages = 0;
+    kuf.eager_ns = 0;
+    stat64_init(&kuf.duplicates, 0);
+    postcopy_blocktime_init(mis);
+    return 0;
+}
+
+/* --- Faults --- */
+
+static void kuf_notify(void *opaque)
+{
+    postcopy_fault_thread_notify(opaque);
+}
+
+/* Waits for requests; returns false when the thread has to quit. */
+static bool kuf_wait_requests(MigrationIncomingState *mis)
+{
+    uint64_t count;
+
+    if (RETRY_ON_EINTR(read(mis->userfault_event_fd, &count, 8)) != 8) {
+        error_report("%s: read() failed: %s", __func__, strerror(errno));
+        return false;
+    }
+    return !qatomic_read(&mis->fault_thread_quit);
+}
+
+/* Requests that were sent, or will be when the migration is recovered. */
+static bool kuf_requested(MigrationIncomingState *mis, void *host)
+{
+    QEMU_LOCK_GUARD(&mis->page_request_mutex);
+    return g_tree_lookup(mis->page_requested, host);
+}
+
+static void kuf_request(MigrationIncomingState *mis,
+                        const RAMBarrierRequest *req)
+{
+    void *host = req->rb->host + req->offset;
+
+    trace_postcopy_ram_fault_thread_request((uintptr_t)host, req->rb->idstr,
+                                            req->offset, req->tid);
+    mark_postcopy_blocktime_begin((uintptr_t)host, req->tid, req->rb);
+    if (kuf_requested(mis, host)) {
+        return;
+    }
+    while (postcopy_request_page(mis, req->rb, req->offset,
+                                 (uintptr_t)host)) {
+        /* May be network failure, try to wait for recovery */
+        postcopy_pause_fault_thread(mis);
+    }
+}
+
+static void *kuf_fault_thread(void *opaque)
+{
+    MigrationIncomingState *mis = opaque;
+    RAMBarrierRequest req;
+
+    trace_postcopy_ram_fault_thread_entry();
+    rcu_register_thread();
+    ram_barrier_resolver(true);
+    mis->last_rb = NULL; /* last RAMBlock we sent part of */
+    qemu_sem_post(&mis->thread_sync_sem);
+
+    while (kuf_wait_requests(mis)) {
+        if (!mis->to_src_file) {
+            /* The return path is broken: hold until it is rebuilt. */
+            postcopy_pause_fault_thread(mis);
+        }
+        while (ram_barrier_next_request(&req)) {
+            kuf_request(mis, &req);
+        }
+    }
+
+    trace_postcopy_ram_fault_thread_quit();
+    rcu_unregister_thread();
+    trace_postcopy_ram_fault_thread_exit();
+    return NULL;
+}
+
+static int set_zeroable(RAMBlock *rb, void *opaque)
+{
+    /* kuf_place() writes zeros without a page of them. */
+    qemu_ram_set_uf_zeroable(rb);
+    return 0;
+}
+
+static int kuf_arm(MigrationIncomingState *mis)
+{
+    foreach_not_ignored_block(set_zeroable, NULL);
+    ram_barrier_enable(kuf_notify, mis);
+    return 0;
+}
+
+/* --- The gates --- */
+
+/*
+ * Main memory, which QEMU touches only through the memory API.  All other
+ * blocks belong to devices, which have pointers into them.
+ */
+static bool block_is_lazy(RAMBlock *rb)
+{
+    return object_dynamic_cast(memory_region_owner(rb->mr),
+                               TYPE_MEMORY_BACKEND);
+}
+
+static int add_eager_block(RAMBlock *rb, void *opaque)
+{
+    if (!block_is_lazy(rb)) {
+        postcopy_gate_add_range(opaque, rb, 0, rb->postcopy_length);
+    }
+    return 0;
+}
+
+static void add_low_memory(PostcopyGate *gate)
+{
+    MemoryRegionSection low = memory_region_find(get_system_memory(), 0, 1);
+
+    if (!low.mr) {
+        return;
+    }
+    if (low.mr->ram_block) {
+        RAMBlock *rb = low.mr->ram_block;
+
+        postcopy_gate_add_range(gate, rb, 0,
+                                MIN(LOW_MEMORY, rb->postcopy_length));
+    }
+    memory_region_unref(low.mr);
+}
+
+typedef struct GateCoroutine {
+    AioContext *ctx;
+    Coroutine *co;
+} GateCoroutine;
+
+static void wake_coroutine(void *opaque)
+{
+    GateCoroutine *waiting = opaque;
+
+    aio_co_schedule(waiting->ctx, waiting->co);
+}
+
+static bool coroutine_fn kuf_before_devices(MigrationIncomingState *mis,
+                                            Error **errp)
+{
+    GateCoroutine waiting = {
+        .ctx = qemu_get_current_aio_context(),
+        .co = qemu_coroutine_self(),
+    };
+    int64_t start = qemu_clock_get_ns(QEMU_CLOCK_REALTIME);
+    PostcopyGate *gate = postcopy_gate_new();
+
+    assert(qemu_in_coroutine());
+    foreach_not_ignored_block(add_eager_block, gate);
+    add_low_memory(gate);
+    kuf.eager_pages = postcopy_gate_pages(gate);
+    trace_postcopy_kvm_userfault_gate(1, kuf.eager_pages);
+    if (postcopy_gate_close(gate, wake_coroutine, &waiting)) {
+        qemu_coroutine_yield();
+    }
+    postcopy_gate_free(gate);
+    kuf.eager_ns = qemu_clock_get_ns(QEMU_CLOCK_REALTIME) - start;
+    trace_postcopy_kvm_userfault_gate_open(1, kuf.eager_ns / 1000);
+
+    if (migrate_postcopy_kvm_userfault_oracle() && !postcopy_oracle_arm(errp)) {
+        return false;
+    }
+    /* Slots without a missing page stay as they are; so, not earlier. */
+    return kvm_userfault_arm(errp);
+}
+
+static void run_gate_open(void *opaque)
+{
+    trace_postcopy_kvm_userfault_gate_open(2, 0);
+    g_clear_pointer(&kuf.gate, postcopy_gate_free);
+    kuf.run(opaque);
+}
+
+static void schedule_run(void *opaque)
+{
+    migration_bh_schedule(run_gate_open, opaque);
+}
+
+static void add_state_page(RAMBlock *rb, ram_addr_t offset, void *opaque)
+{
+    postcopy_gate_add(opaque, rb, offset);
+}
+
+static void kuf_before_run(MigrationIncomingState *mis, QEMUBHFunc *run)
+{
+    PostcopyGate *gate = postcopy_gate_new();
+
+    if (!kvm_userfault_state_pages(add_state_page, gate)) {
+        warn_report("a vCPU runs a nested guest: postcopy-kvm-userfault starts "
+                    "the VM when all of its memory has arrived");
+        postcopy_gate_free(gate);
+        kuf.run_when_complete = run;
+        return;
+    }
+    kuf.gate = gate;
+    kuf.run = run;
+    trace_postcopy_kvm_userfault_gate(2, postcopy_gate_pages(gate));
+    if (!postcopy_gate_close(gate, schedule_run, mis)) {
+        schedule_run(mis);
+    }
+}
+
+/* --- Pages --- */
+
+static int write_page(void *host, const void *from, size_t length)
+{
+    if (unlikely(migrate_postcopy_kvm_userfault_oracle())) {
+        return postcopy_oracle_write(host, from, length);
+    }
+    if (from) {
+        memcpy(host, from, length);
+    } else if (!buffer_is_zero(host, length)) {
+        /* What is zero already may be no memory at all yet. */
+        memset(host, 0, length);
+    }
+    return 0;
+}
+
+static int kuf_place(MigrationIncomingState *mis, void *host, void *from,
+                     uint64_t pagesize, RAMBlock *rb)
+{
+    ram_addr_t offset = qemu_ram_block_host_offset(rb, host);
+    int ret;
+
+    QEMU_LOCK_GUARD(&kuf.place_lock);
+    if (ramblock_recv_bitmap_test_byte_offset(rb, offset)) {
+        /* The guest may have written to it since. */
+        stat64_add(&kuf.duplicates, 1);
+        trace_postcopy_kvm_userfault_duplicate(rb->idstr, offset);
+        return 0;
+    }
+    ret = write_page(host, from, pagesize);
+    if (ret) {
+        return ret;
+    }
+    /*
+     * Contents first: whoever sees the bit (ram_barrier_page_missing(), an
+     * acquire) sees them.
+     */
+    smp_wmb();
+    ramblock_recv_bitmap_set_range(rb, host,
+                                   pagesize / qemu_target_page_size());
+    userfault_views_clear(rb, offset, pagesize);
+    ram_barrier_page_present(rb, offset);
+    return 0;
+}
+
+/* --- The end --- */
+
+static int find_missing(RAMBlock *rb, void *opaque)
+{
+    unsigned long npages = rb->postcopy_length >> qemu_target_page_bits();
+    unsigned long page = find_first_zero_bit(rb->receivedmap, npages);
+    Error **errp = opaque;
+
+    if (page >= npages) {
+        return 0;
+    }
+    error_setg(errp, "The migration stream has ended, but page 0x%lx of RAM "
+               "block '%s' and %lu others of it have not arrived; the VM can't "
+               "go on and memory that is missing is lost", page, rb->idstr,
+               npages - (unsigned long)bitmap_count_one(rb->receivedmap,
+                                                        npages) - 1);
+    return 1;
+}
+
+static bool kuf_complete(MigrationIncomingState *mis, Error **errp)
+{
+    if (!qatomic_read(&ram_barrier_active)) {
+        return true;
+    }
+    if (foreach_not_ignored_block(find_missing, errp)) {
+        return false;
+    }
+    /* Pairs with postcopy_kvm_userfault_active(). */
+    qatomic_store_release(&kuf.complete, true);
+    if (kuf.run_when_complete) {
+        migration_bh_schedule(kuf.run_when_complete, mis);
+    }
+    return true;
+}
+
+static int kuf_cleanup(MigrationIncomingState *mis)
+{
+    if (!qatomic_read(&ram_barrier_active)) {
+        return 0;
+    }
+    kvm_userfault_disarm();
+    ram_barrier_disable();
+    return 0;
+}
+
+static uint64List *histogram(const uint64_t *buckets)
+{
+    uint64List *list = NULL;
+
+    for (int i = RAM_BARRIER_LATENCY_BUCKETS - 1; i >= 0; i--) {
+        QAPI_LIST_PREPEND(list, buckets[i]);
+    }
+    return list;
+}
+
+static void kuf_fill_info(PostcopyFaultInfo *info)
+{
+    KvmUserfaultStats *stats = g_new0(KvmUserfaultStats, 1);
+    RAMBarrierStats barrier;
+
+    ram_barrier_stats(&barrier);
+    stats->vcpu_faults = barrier.vcpu_waits;
+    stats->vcpu_latency = histogram(barrier.vcpu_latency);
+    stats->barrier_waits = barrier.waits;
+    stats->barrier_latency = histogram(barrier.latency);
+    stats->eager_pages = kuf.eager_pages;
+    stats->eager_wait = kuf.eager_ns / 1000;
+    stats->spurious_exits = kvm_userfault_spurious();
+    stats->duplicate_pages = stat64_get(&kuf.duplicates);
+    info->kvm_userfault = stats;
+}
+
+const PostcopyFaultOps postcopy_kvm_userfault_ops = {
+    .backend = POSTCOPY_FAULT_BACKEND_KVM_USERFAULT,
+    .supported_by_host = kuf_supported_by_host,
+    .discard_range = kuf_discard_range,
+    .prepare_discard = kuf_prepare_discard,
+    .setup = kuf_setup,
+    .fault_thread = kuf_fault_thread,
+    .arm = kuf_arm,
+    .before_devices = kuf_before_devices,
+    .before_run = kuf_before_run,
+    .place = kuf_place,
+    .complete = kuf_complete,
+    .cleanup = kuf_cleanup,
+    .fill_info = kuf_fill_info,
+};

@@ -1,0 +1,41 @@
+/*
+ * Find code that gets past the RAM barrier
+ *
+ * Copyright (c) 2026 the QEMU KVM userfault authors
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#ifndef QEMU_MIGRATION_POSTCOPY_ORACLE_H
+#define QEMU_MIGRATION_POSTCOPY_ORACLE_H
+
+#include "exec/cpu-common.h"
+
+/*
+ * For tests, -global migration.x-postcopy-kvm-userfault-oracle=on: a page that
+ * is missing can't be accessed at all.  A pointer that no hook of the barrier
+ * covers ends in SIGSEGV, where its backtrace tells whose it is; a system call
+ * gets EFAULT, and so does KVM if it touches what it should not.  Pages are
+ * written past the protection, through /proc/self/mem.
+ *
+ * It makes two system calls a page, splits huge pages, and needs a mapping for
+ * each hole: for small guests with private memory, and not for production.
+ */
+
+/**
+ * postcopy_oracle_arm: protect all missing pages
+ *
+ * Called when those that must be there have arrived.
+ */
+bool postcopy_oracle_arm(Error **errp);
+
+/**
+ * postcopy_oracle_write: write a host page, and let everybody at it
+ *
+ * @from: the page, or NULL for zeros
+ *
+ * Returns 0 or a negative errno.
+ */
+int postcopy_oracle_write(void *host, const void *from, size_t length);
+
+#endif /* QEMU_MIGRATION_POSTCOPY_ORACLE_H */

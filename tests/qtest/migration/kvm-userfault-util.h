@@ -1,0 +1,33 @@
+/*
+ * QTest helpers for postcopy with KVM userfault
+ *
+ * Copyright (c) 2026 the QEMU KVM userfault authors
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#ifndef KVM_USERFAULT_UTIL_H
+#define KVM_USERFAULT_UTIL_H
+
+#include "libqtest.h"
+#include "migration/framework.h"
+
+/* Does this host's KVM have all that the capability needs? */
+bool kvm_userfault_supported(void);
+
+/* Which backend caught the destination's faults, as query-migrate says. */
+char *migrate_query_fault_backend(QTestState *to);
+
+/* One of the backend's counts. */
+uint64_t migrate_query_kvm_userfault(QTestState *to, const char *count);
+
+/* Migration to @to, which is over, was by KVM and by KVM userfault. */
+void migrate_check_kvm_userfault(QTestState *to);
+
+/* What is refused, and where the capability has no effect. */
+void migration_test_add_postcopy_kvm_userfault_refusals(MigrationTestEnv *env);
+
+/* Streams that a good source does not send. */
+void migration_test_add_postcopy_kvm_userfault_streams(MigrationTestEnv *env);
+
+#endif /* KVM_USERFAULT_UTIL_H */

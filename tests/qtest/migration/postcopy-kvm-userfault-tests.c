@@ -1,0 +1,226 @@
+/*
+ * QTest testcases for postcopy migration with KVM userfault
+ *
+ * The cases of postcopy-tests.c and tls-tests.c, with the destination's
+ * capability postcopy-kvm-userfault.
+ *
+ * Copyright (c) 2026 the QEMU KVM userfault authors
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "libqtest.h"
+#include "qobject/qlist.h"
+#include "migration/framework.h"
+#include "migration/kvm-userfault-util.h"
+#include "migration/migration-qmp.h"
+#include "migration/migration-util.h"
+
+#define PREFIX "/migration/postcopy-kvm-userfault/"
+
+static void hook_end_check_faults(QTestState *from, QTestState *to,
+                                  void *opaque)
+{
+    g_assert_cmpint(migrate_query_kvm_userfault(to, "vcpu-faults"), >, 0);
+}
+
+static void test_plain(void)
+{
+    MigrateCommon args = {
+        .postcopy_kvm_userfault = true,
+        .end_hook = hook_end_check_faults,
+    };
+
+    test_postcopy_common(&args);
+}
+
+static void test_suspend(void)
+{
+    MigrateCommon args = {
+        .postcopy_kvm_userfault = true,
+        .start.suspend_me = true,
+    };
+
+    test_postcopy_common(&args);
+}
+
+static void test_preempt(void)
+{
+    MigrateCommon args = {
+        .postcopy_kvm_userfault = true,
+        .postcopy_preempt = true,
+    };
+
+    test_postcopy_common(&args);
+}
+
+static void test_recovery(void)
+{
+    MigrateCommon args = {
+        .postcopy_kvm_userfault = true,
+    };
+
+    test_postcopy_recovery_common(&args);
+}
+
+static void test_recovery_fail_handshake(void)
+{
+    MigrateCommon args = {
+        .postcopy_kvm_userfault = true,
+        .postcopy_recovery_fail_stage = POSTCOPY_FAIL_RECOVERY,
+    };
+
+    test_postcopy_recovery_common(&args);
+}
+
+static void test_recovery_fail_reconnect(void)
+{
+    MigrateCommon args = {
+        .postcopy_kvm_userfault = true,
+        .postcopy_recovery_fail_stage = POSTCOPY_FAIL_CHANNEL_ESTABLISH,
+    };
+
+    test_postcopy_recovery_common(&args);
+}
+
+static void test_preempt_recovery(void)
+{
+    MigrateCommon args = {
+        .postcopy_kvm_userfault = true,
+        .postcopy_preempt = true,
+    };
+
+    test_postcopy_recovery_common(&args);
+}
+
+#ifdef CONFIG_GNUTLS
+static void test_tls_psk(void)
+{
+    MigrateCommon args = {
+        .postcopy_kvm_userfault = true,
+        .start_hook = migrate_hook_start_tls_psk_match,
+        .end_hook = migrate_hook_end_tls_psk,
+    };
+
+    test_postcopy_common(&args);
+}
+
+static void test_preempt_tls_psk(void)
+{
+    MigrateCommon args = {
+        .postcopy_kvm_userfault = true,
+        .postcopy_preempt = true,
+        .start_hook = migrate_hook_start_tls_psk_match,
+        .end_hook = migrate_hook_end_tls_psk,
+    };
+
+    test_postcopy_common(&args);
+}
+
+static void test_recovery_tls_psk(void)
+{
+    MigrateCommon args = {
+        .postcopy_kvm_userfault = true,
+        .start_hook = migrate_hook_start_tls_psk_match,
+        .end_hook = migrate_hook_end_tls_psk,
+    };
+
+    test_postcopy_recovery_common(&args);
+}
+
+static void test_preempt_recovery_tls_psk(void)
+{
+    MigrateCommon args = {
+        .postcopy_kvm_userfault = true,
+        .postcopy_preempt = true,
+        .start_hook = migrate_hook_start_tls_psk_match,
+        .end_hook = migrate_hook_end_tls_psk,
+    };
+
+    test_postcopy_recovery_common(&args);
+}
+
+static void add_tls(void)
+{
+    migration_test_add(PREFIX "tls/psk", test_tls_psk);
+    migration_test_add(PREFIX "recovery/tls/psk", test_recovery_tls_psk);
+    migration_test_add(PREFIX "preempt/tls/psk", test_preempt_tls_psk);
+    migration_test_add(PREFIX "preempt/recovery/tls/psk",
+                       test_preempt_recovery_tls_psk);
+}
+#else
+static void add_tls(void)
+{
+}
+#endif /* CONFIG_GNUTLS */
+
+static bool capability_is_on(QTestState *who)
+{
+    QDict *rsp = qtest_qmp(who, "{ 'execute': 'query-migrate-capabilities' }");
+    const QListEntry *entry;
+    bool on = false;
+
+    QLIST_FOREACH_ENTRY(qdict_get_qlist(rsp, "return"), entry) {
+        QDict *cap = qobject_to(QDict, qlist_entry_obj(entry));
+
+        if (g_str_equal(qdict_get_str(cap, "capability"),
+                        "postcopy-kvm-userfault")) {
+            on = qdict_get_bool(cap, "state");
+        }
+    }
+    qobject_unref(rsp);
+    return on;
+}
+
+static void test_accel_option(void)
+{
+    QTestState *to = qtest_init("-accel kvm,userfault=on -machine q35 "
+                                "-nodefaults -m 32 -incoming defer");
+
+    g_assert(capability_is_on(to));
+    migrate_set_capability(to, "postcopy-ram", true);
+    qtest_quit(to);
+}
+
+static void test_global_option(void)
+{
+    MigrateCommon args = {
+        .start.opts_target = "-global migration.postcopy-kvm-userfault=on",
+        .end_hook = hook_end_check_faults,
+    };
+
+    test_postcopy_common(&args);
+}
+
+static void add_full(MigrationTestEnv *env)
+{
+    migration_test_add(PREFIX "preempt/recovery/plain", test_preempt_recovery);
+    migration_test_add(PREFIX "recovery/double-failures/handshake",
+                       test_recovery_fail_handshake);
+    migration_test_add(PREFIX "recovery/double-failures/reconnect",
+                       test_recovery_fail_reconnect);
+    if (env->is_x86) {
+        migration_test_add(PREFIX "suspend", test_suspend);
+    }
+    migration_test_add(PREFIX "option/accel", test_accel_option);
+    migration_test_add(PREFIX "option/global", test_global_option);
+    add_tls();
+    migration_test_add_postcopy_kvm_userfault_streams(env);
+}
+
+void migration_test_add_postcopy_kvm_userfault(MigrationTestEnv *env)
+{
+    migration_test_add_postcopy_kvm_userfault_refusals(env);
+
+    if (!env->has_kvm_userfault) {
+        return;
+    }
+
+    migration_test_add(PREFIX "plain", test_plain);
+    migration_test_add(PREFIX "recovery/plain", test_recovery);
+    migration_test_add(PREFIX "preempt/plain", test_preempt);
+    if (env->full_set) {
+        add_full(env);
+    }
+}

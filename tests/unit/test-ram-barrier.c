@@ -1,0 +1,1335 @@
+/*
+ * RAM barrier tests
+ *
+ * Copyright (c) 2026 the QEMU KVM userfault authors
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include <sys/resource.h>
+#include "qemu/bitmap.h"
+#include "qemu/bitops.h"
+#include "qemu/host-utils.h"
+#include "qemu/lockable.h"
+#include "qemu/memalign.h"
+#include "qemu/rcu.h"
+#include "qemu/timer.h"
+#include "qemu/units.h"
+#include "exec/page-vary.h"
+#include "exec/ramblock.h"
+#include "system/ram-barrier.h"
+#include "system/userfault-view.h"
+
+#define TARGET_BITS 12
+#define TARGET_SIZE (1UL << TARGET_BITS)
+#define HUGE_SIZE (2 * MiB)
+
+/* What page-vary has in a whole QEMU. */
+const TargetPageBits target_page = {
+    .decided = true,
+    .bits = TARGET_BITS,
+    .mask = -TARGET_SIZE,
+};
+
+/* As many as the time allows: -m slow is for those who have more of it. */
+static unsigned int rounds(unsigned int n)
+{
+#if defined(QEMU_SANITIZE_THREAD) || defined(QEMU_SANITIZE_ADDRESS)
+    n /= 20;
+#endif
+    return g_test_slow() ? 10 * n : n;
+}
+
+/* --- A RAMBlock, and pages that arrive in it --- */
+
+static RAMBlock *block_new(const char *name, size_t page_size, size_t npages)
+{
+    size_t size = npages * page_size;
+    RAMBlock *rb = g_new0(RAMBlock, 1);
+
+    g_strlcpy(rb->idstr, name, sizeof(rb->idstr));
+    rb->page_size = page_size;
+    rb->used_length = rb->max_length = rb->postcopy_length = size;
+    rb->host = qemu_memalign(page_size, size);
+    memset(rb->host, 0, size);
+    rb->receivedmap = bitmap_new(size >> TARGET_BITS);
+    return rb;
+}
+
+static void block_free(RAMBlock *rb)
+{
+    g_free(rb->receivedmap);
+    qemu_vfree(rb->host);
+    g_free(rb);
+}
+
+/* All pages are missing, for another migration. */
+static void block_clear(RAMBlock *rb)
+{
+    bitmap_zero(rb->receivedmap, rb->used_length >> TARGET_BITS);
+    memset(rb->host, 0, rb->used_length);
+}
+
+static void set_received(RAMBlock *rb, ram_addr_t offset)
+{
+    size_t nr = rb->page_size >> TARGET_BITS;
+
+    if (nr == 1) {
+        set_bit_atomic(offset >> TARGET_BITS, rb->receivedmap);
+        return;
+    }
+#ifdef QEMU_SANITIZE_THREAD
+    /* It does not know of barriers, and bitmap_set_atomic() relies on one. */
+    for (size_t i = 0; i < nr; i++) {
+        set_bit_atomic((offset >> TARGET_BITS) + i, rb->receivedmap);
+    }
+#else
+    smp_wmb();
+    bitmap_set_atomic(rb->receivedmap, offset >> TARGET_BITS, nr);
+#endif
+}
+
+/* Nobody reads a page but at these places. */
+static uint64_t *page_stamp(RAMBlock *rb, ram_addr_t offset, bool last)
+{
+    return (uint64_t *)(rb->host + offset +
+                        (last ? rb->page_size - sizeof(uint64_t) : 0));
+}
+
+static uint64_t stamp(RAMBlock *rb, ram_addr_t offset)
+{
+    return ((uint64_t)(uint8_t)rb->idstr[0] << 56) | (offset + 1);
+}
+
+/* A page arrives, as in migration. */
+static void place(RAMBlock *rb, ram_addr_t offset)
+{
+    g_autofree uint64_t *page = g_malloc0(rb->page_size);
+
+    page[0] = page[rb->page_size / sizeof(*page) - 1] = stamp(rb, offset);
+    memcpy(rb->host + offset, page, rb->page_size);
+    set_received(rb, offset);
+    userfault_views_clear(rb, offset, rb->page_size);
+    ram_barrier_page_present(rb, offset);
+}
+
+static void place_all(RAMBlock *rb)
+{
+    for (ram_addr_t i = 0; i < rb->used_length; i += rb->page_size) {
+        if (ram_barrier_page_missing(rb, i)) {
+            place(rb, i);
+        }
+    }
+}
+
+/* --- The resolver --- */
+
+static struct {
+    QemuEvent event;
+    unsigned int nr;
+} notified;
+
+static void notify(void *opaque)
+{
+    g_assert_true(opaque == &notified);
+    qatomic_inc(&notified.nr);
+    qemu_event_set(&notified.event);
+}
+
+static void enable(void)
+{
+    qatomic_set(&notified.nr, 0);
+    ram_barrier_enable(notify, &notified);
+}
+
+static void disable(void)
+{
+    RAMBarrierRequest req;
+
+    g_assert_false(ram_barrier_next_request(&req));
+    ram_barrier_disable();
+    g_assert_false(ram_barrier_active);
+}
+
+static RAMBarrierRequest take_request(void)
+{
+    RAMBarrierRequest req;
+
+    for (;;) {
+        qemu_event_reset(&notified.event);
+        if (ram_barrier_next_request(&req)) {
+            return req;
+        }
+        qemu_event_wait(&notified.event);
+    }
+}
+
+static void assert_no_request(void)
+{
+    RAMBarrierRequest req;
+
+    g_assert_false(ram_barrier_next_request(&req));
+}
+
+/* --- Threads that access memory --- */
+
+typedef struct Access {
+    QemuThread thread;
+    RAMBlock *rb;
+    ram_addr_t offset;
+    ram_addr_t length;
+    uint32_t tid;
+    bool done;
+} Access;
+
+static void assert_stamps(RAMBlock *rb, ram_addr_t offset, ram_addr_t length)
+{
+    ram_addr_t end = MIN(offset + length, rb->postcopy_length);
+
+    for (ram_addr_t i = ROUND_DOWN(offset, rb->page_size); i < end;
+         i += rb->page_size) {
+        g_assert_cmphex(*page_stamp(rb, i, false), ==, stamp(rb, i));
+        g_assert_cmphex(*page_stamp(rb, i, true), ==, stamp(rb, i));
+    }
+}
+
+static void *access_thread(void *opaque)
+{
+    Access *a = opaque;
+
+    rcu_register_thread();
+    qatomic_set(&a->tid, qemu_get_thread_id());
+    ram_barrier_wait(a->rb, a->offset, a->length);
+    assert_stamps(a->rb, a->offset, a->length);
+    qatomic_store_release(&a->done, true);
+    rcu_unregister_thread();
+    return NULL;
+}
+
+static Access *access_start(RAMBlock *rb, ram_addr_t offset, ram_addr_t length)
+{
+    Access *a = g_new0(Access, 1);
+
+    a->rb = rb;
+    a->offset = offset;
+    a->length = length;
+    qemu_thread_create(&a->thread, "access", access_thread, a,
+                       QEMU_THREAD_JOINABLE);
+    return a;
+}
+
+/* Give a thread that should wait the time not to. */
+static void assert_waits(Access *a)
+{
+    g_usleep(2000);
+    g_assert_false(qatomic_load_acquire(&a->done));
+}
+
+static void access_end(Access *a)
+{
+    qemu_thread_join(&a->thread);
+    g_assert_true(a->done);
+    g_free(a);
+}
+
+/* Take a request that must be for one page. */
+static void take_page(Access *a, ram_addr_t offset)
+{
+    RAMBarrierRequest req = take_request();
+
+    g_assert_true(req.rb == a->rb);
+    g_assert_cmphex(req.offset, ==, offset);
+    g_assert_cmpuint(req.tid, ==, qatomic_read(&a->tid));
+}
+
+/* --- Waiters without a thread --- */
+
+typedef struct Waiter {
+    RAMBarrierWaiter w;
+    unsigned int woken;
+} Waiter;
+
+static void wake(RAMBarrierWaiter *w)
+{
+    Waiter *waiter = w->opaque;
+
+    g_assert_true(&waiter->w == w);
+    waiter->woken++;
+}
+
+static void waiter_init(Waiter *waiter, RAMBlock *rb, ram_addr_t offset)
+{
+    *waiter = (Waiter) {
+        .w = {
+            .rb = rb,
+            .offset = offset,
+            .tid = 1 + offset / rb->page_size,
+            .wake = wake,
+            .opaque = waiter,
+        },
+    };
+}
+
+static bool waiter_add(Waiter *waiter)
+{
+    RCU_READ_LOCK_GUARD();
+    return ram_barrier_add(&waiter->w);
+}
+
+/* Wait for a page, and take it back whether it has come or not. */
+static void waiter_del(Waiter *waiter, bool present)
+{
+    g_assert_true(ram_barrier_del(&waiter->w) == present);
+    g_assert_cmpuint(waiter->woken, ==, present);
+    memset(waiter, 0xa5, sizeof(*waiter));
+}
+
+/* --- Tests --- */
+
+/* Also before it was enabled for the first time: no lock is ready. */
+static void test_off(void)
+{
+    RAMBlock *rb = block_new("off", TARGET_SIZE, 4);
+    Waiter waiter;
+
+    g_assert_false(ram_barrier_active);
+    ram_barrier_wait(rb, 0, 4 * TARGET_SIZE);
+    ram_barrier_wait_slow(rb, 0, 4 * TARGET_SIZE);
+    g_assert_true(ram_barrier_page_missing(rb, 0));
+
+    waiter_init(&waiter, rb, 0);
+    g_assert_false(waiter_add(&waiter));
+    place(rb, 0);
+    g_assert_cmpuint(waiter.woken, ==, 0);
+    assert_no_request();
+    block_free(rb);
+}
+
+static void assert_idle(void)
+{
+    RAMBarrierStats stats;
+
+    assert_no_request();
+    g_assert_cmpuint(notified.nr, ==, 0);
+    ram_barrier_stats(&stats);
+    g_assert_cmpuint(stats.waits, ==, 0);
+    g_assert_cmpuint(stats.vcpu_waits, ==, 0);
+}
+
+static void test_present(void)
+{
+    RAMBlock *rb = block_new("present", TARGET_SIZE, 100);
+    Waiter waiter;
+
+    enable();
+    place_all(rb);
+    ram_barrier_wait(rb, 0, 100 * TARGET_SIZE);
+    ram_barrier_wait(rb, 99 * TARGET_SIZE + 1, 1);
+    waiter_init(&waiter, rb, 5 * TARGET_SIZE);
+    g_assert_false(waiter_add(&waiter));
+    g_assert_false(ram_barrier_page_missing(rb, 5 * TARGET_SIZE));
+    assert_idle();
+    disable();
+    block_free(rb);
+}
+
+static void test_one(void)
+{
+    RAMBlock *rb = block_new("one", TARGET_SIZE, 4);
+    ram_addr_t page = 2 * TARGET_SIZE;
+    Access *a;
+
+    enable();
+    a = access_start(rb, page + 123, 8);
+    take_page(a, page);
+    assert_waits(a);
+    /* Others do not matter. */
+    place(rb, page - TARGET_SIZE);
+    place(rb, page + TARGET_SIZE);
+    assert_waits(a);
+    assert_no_request();
+    place(rb, page);
+    access_end(a);
+    disable();
+    block_free(rb);
+}
+
+/* One byte on each side; the second page comes first, then the other way. */
+static void test_straddle(void)
+{
+    for (int first = 0; first < 2; first++) {
+        RAMBlock *rb = block_new("straddle", TARGET_SIZE, 4);
+        ram_addr_t pages[2] = { TARGET_SIZE, 2 * TARGET_SIZE };
+        ram_addr_t seen = 0;
+        Access *a;
+
+        enable();
+        a = access_start(rb, pages[1] - 1, 2);
+        for (int i = 0; i < 2; i++) {
+            seen |= take_request().offset;
+        }
+        g_assert_cmphex(seen, ==, pages[0] | pages[1]);
+        place(rb, pages[first]);
+        assert_waits(a);
+        place(rb, pages[!first]);
+        access_end(a);
+        assert_no_request();
+        disable();
+        block_free(rb);
+    }
+}
+
+/*
+ * More pages than the barrier asks for at once, some of which are there.  The
+ * page that was asked for last is the first to come.
+ */
+static void test_batch(void)
+{
+    enum { NPAGES = 75, FIRST = 3, LAST = 70 };
+    RAMBlock *rb = block_new("batch", TARGET_SIZE, NPAGES);
+    g_autofree unsigned long *asked = bitmap_new(NPAGES);
+    unsigned int missing = 0, nr = 0;
+    RAMBarrierRequest stack[NPAGES];
+    RAMBarrierStats stats;
+    Access *a;
+
+    enable();
+    for (int i = 0; i < NPAGES; i++) {
+        if (i % 7 == 0) {
+            place(rb, i * TARGET_SIZE);
+        } else {
+            missing += i >= FIRST && i <= LAST;
+        }
+    }
+    a = access_start(rb, FIRST * TARGET_SIZE + 8,
+                     (LAST - FIRST) * TARGET_SIZE);
+    while (missing) {
+        if (!nr) {
+            stack[nr++] = take_request();
+        }
+        while (ram_barrier_next_request(&stack[nr])) {
+            nr++;
+        }
+        nr--;
+        g_assert_false(test_and_set_bit(stack[nr].offset >> TARGET_BITS,
+                                        asked));
+        g_assert_true(ram_barrier_page_missing(rb, stack[nr].offset));
+        place(rb, stack[nr].offset);
+        missing--;
+    }
+    access_end(a);
+    for (int i = 0; i < NPAGES; i++) {
+        g_assert_true(test_bit(i, asked) ==
+                      (i % 7 && i >= FIRST && i <= LAST));
+    }
+    ram_barrier_stats(&stats);
+    g_assert_cmpuint(stats.waits, ==, 1);
+    disable();
+    block_free(rb);
+}
+
+static void test_beyond(void)
+{
+    RAMBlock *rb = block_new("beyond", TARGET_SIZE, 8);
+    unsigned long *map = rb->receivedmap;
+    Access *a;
+
+    enable();
+    rb->postcopy_length = 3 * TARGET_SIZE;
+    g_assert_true(ram_barrier_page_missing(rb, 3 * TARGET_SIZE - 1));
+    g_assert_false(ram_barrier_page_missing(rb, 3 * TARGET_SIZE));
+    ram_barrier_wait(rb, 3 * TARGET_SIZE, 5 * TARGET_SIZE);
+    ram_barrier_wait(rb, 20 * TARGET_SIZE, 1);
+    assert_idle();
+    a = access_start(rb, 2 * TARGET_SIZE, 6 * TARGET_SIZE);
+    take_page(a, 2 * TARGET_SIZE);
+    assert_no_request();
+    place(rb, 2 * TARGET_SIZE);
+    access_end(a);
+
+    /* A block that is not migrated. */
+    rb->receivedmap = NULL;
+    g_assert_false(ram_barrier_page_missing(rb, 0));
+    ram_barrier_wait(rb, 0, 8 * TARGET_SIZE);
+    rb->receivedmap = map;
+    rb->postcopy_length = 0;
+    g_assert_false(ram_barrier_page_missing(rb, 0));
+    ram_barrier_wait(rb, 0, 8 * TARGET_SIZE);
+    assert_no_request();
+    disable();
+    block_free(rb);
+}
+
+static void test_shared(gconstpointer opaque)
+{
+    unsigned int nr = GPOINTER_TO_UINT(opaque);
+    RAMBlock *rb = block_new("shared", TARGET_SIZE, 2);
+    g_autofree Access **a = g_new(Access *, nr);
+    g_autoptr(GHashTable) tids = g_hash_table_new(NULL, NULL);
+    RAMBarrierStats stats;
+
+    enable();
+    for (int i = 0; i < nr; i++) {
+        a[i] = access_start(rb, TARGET_SIZE + i, 1);
+    }
+    for (int i = 0; i < nr; i++) {
+        RAMBarrierRequest req = take_request();
+
+        g_assert_cmphex(req.offset, ==, TARGET_SIZE);
+        g_assert_true(g_hash_table_add(tids, GUINT_TO_POINTER(req.tid)));
+    }
+    assert_waits(a[nr - 1]);
+    place(rb, TARGET_SIZE);
+    for (int i = 0; i < nr; i++) {
+        access_end(a[i]);
+    }
+    ram_barrier_stats(&stats);
+    g_assert_cmpuint(stats.waits, ==, nr);
+    disable();
+    block_free(rb);
+}
+
+/* Of two blocks, more pages than there are locks: each wakes its own. */
+static void test_many(void)
+{
+    enum { NPAGES = 200 };
+    RAMBlock *rb[2] = {
+        block_new("many", TARGET_SIZE, NPAGES),
+        block_new("others", TARGET_SIZE, NPAGES),
+    };
+    g_autofree Waiter *waiters = g_new(Waiter, 2 * NPAGES);
+    g_autofree unsigned long *asked = bitmap_new(2 * NPAGES);
+    RAMBarrierRequest req;
+
+    enable();
+    for (int i = 0; i < 2 * NPAGES; i++) {
+        waiter_init(&waiters[i], rb[i % 2], i / 2 * TARGET_SIZE);
+        g_assert_true(waiter_add(&waiters[i]));
+    }
+    g_assert_cmpuint(notified.nr, ==, 1);
+    for (int i = 0; i < 2 * NPAGES; i++) {
+        unsigned int nr;
+
+        g_assert_true(ram_barrier_next_request(&req));
+        nr = req.offset / TARGET_SIZE * 2 + (req.rb == rb[1]);
+        g_assert_cmpuint(req.tid, ==, waiters[nr].w.tid);
+        g_assert_false(test_and_set_bit(nr, asked));
+    }
+    assert_no_request();
+    for (int i = 0; i < 2 * NPAGES; i++) {
+        place(rb[i % 2], i / 2 * TARGET_SIZE);
+        for (int j = 0; j < 2 * NPAGES; j++) {
+            g_assert_cmpuint(waiters[j].woken, ==, j <= i);
+        }
+    }
+    for (int i = 0; i < 2 * NPAGES; i++) {
+        waiter_del(&waiters[i], true);
+    }
+    disable();
+    block_free(rb[0]);
+    block_free(rb[1]);
+}
+
+static void test_notify(void)
+{
+    RAMBlock *rb = block_new("notify", TARGET_SIZE, 100);
+    g_autofree Waiter *waiters = g_new(Waiter, 100);
+    RAMBarrierRequest req;
+    int n = 0;
+
+    enable();
+    for (int i = 0; i < 100; i++) {
+        waiter_init(&waiters[i], rb, i * TARGET_SIZE);
+    }
+    g_assert_true(waiter_add(&waiters[n++]));
+    g_assert_cmpuint(notified.nr, ==, 1);
+    while (n < 50) {
+        g_assert_true(waiter_add(&waiters[n++]));
+    }
+    g_assert_cmpuint(notified.nr, ==, 1);
+
+    /* Who was told takes all, also those that come meanwhile. */
+    for (int i = 0; i < 60; i++) {
+        g_assert_true(ram_barrier_next_request(&req));
+        if (n < 60) {
+            g_assert_true(waiter_add(&waiters[n++]));
+        }
+    }
+    assert_no_request();
+    g_assert_cmpuint(notified.nr, <=, 2);
+
+    /* Whenever there were none, the first one notifies. */
+    while (n < 100) {
+        unsigned int before = notified.nr;
+
+        g_assert_true(waiter_add(&waiters[n++]));
+        g_assert_cmpuint(notified.nr, ==, before + 1);
+        g_assert_true(waiter_add(&waiters[n++]));
+        g_assert_cmpuint(notified.nr, ==, before + 1);
+        g_assert_true(ram_barrier_next_request(&req));
+        g_assert_true(ram_barrier_next_request(&req));
+        assert_no_request();
+    }
+    place_all(rb);
+    for (int i = 0; i < 100; i++) {
+        waiter_del(&waiters[i], true);
+    }
+    disable();
+    block_free(rb);
+}
+
+static void test_del_before(void)
+{
+    RAMBlock *rb = block_new("del", TARGET_SIZE, 2);
+    RAMBarrierRequest req;
+    Waiter waiters[3];
+
+    enable();
+    for (int i = 0; i < 3; i++) {
+        waiter_init(&waiters[i], rb, 0);
+        waiters[i].w.tid = i;
+        g_assert_true(waiter_add(&waiters[i]));
+    }
+    waiter_del(&waiters[1], false);
+    waiter_del(&waiters[0], false);
+    /* The request is his who still waits. */
+    g_assert_true(ram_barrier_next_request(&req));
+    g_assert_cmpuint(req.tid, ==, 2);
+    assert_no_request();
+    place(rb, 0);
+    waiter_del(&waiters[2], true);
+
+    waiter_init(&waiters[0], rb, TARGET_SIZE);
+    g_assert_true(waiter_add(&waiters[0]));
+    waiter_del(&waiters[0], false);
+    assert_no_request();
+    place(rb, TARGET_SIZE);
+    disable();
+    block_free(rb);
+}
+
+static void test_del_after(void)
+{
+    RAMBlock *rb = block_new("del", TARGET_SIZE, 1);
+    RAMBarrierRequest req;
+    Waiter waiters[2];
+
+    enable();
+    waiter_init(&waiters[0], rb, 0);
+    g_assert_true(waiter_add(&waiters[0]));
+    g_assert_true(ram_barrier_next_request(&req));
+    waiter_del(&waiters[0], false);
+    assert_no_request();
+
+    /* It asks again, as a vCPU that was kicked does. */
+    waiter_init(&waiters[1], rb, 0);
+    g_assert_true(waiter_add(&waiters[1]));
+    g_assert_true(ram_barrier_next_request(&req));
+    place(rb, 0);
+    waiter_del(&waiters[1], true);
+    assert_no_request();
+    disable();
+    block_free(rb);
+}
+
+/*
+ * Two threads meet, round after round, with a skew that changes: most races are
+ * only a few instructions wide.
+ */
+typedef struct Race {
+    QemuThread thread;
+    RAMBlock *rb;
+    unsigned int rounds;
+    void (*other)(struct Race *race, unsigned int round);
+    unsigned int arrived;
+} Race;
+
+/* The n-th meeting, from 1 on. */
+static void race_meet(Race *race, unsigned int n)
+{
+    qatomic_inc(&race->arrived);
+    for (int i = 0; qatomic_load_acquire(&race->arrived) < 2 * n; i++) {
+        if (i > 100) {
+            sched_yield();
+        }
+    }
+}
+
+static void race_start(Race *race, unsigned int round)
+{
+    race_meet(race, 2 * round + 1);
+}
+
+static void race_finish(Race *race, unsigned int round)
+{
+    race_meet(race, 2 * round + 2);
+}
+
+static void race_skew(unsigned int loops)
+{
+    while (loops--) {
+        barrier();
+    }
+}
+
+static ram_addr_t race_page(Race *race, unsigned int round)
+{
+    return ROUND_DOWN(round * TARGET_SIZE % race->rb->used_length, TARGET_SIZE);
+}
+
+static void *race_thread(void *opaque)
+{
+    Race *race = opaque;
+
+    rcu_register_thread();
+    for (unsigned int i = 0; i < race->rounds; i++) {
+        race_start(race, i);
+        race_skew(i % 89);
+        race->other(race, i);
+        race_finish(race, i);
+    }
+    rcu_unregister_thread();
+    return NULL;
+}
+
+static void race_begin(Race *race, unsigned int nr,
+                       void (*other)(Race *race, unsigned int round))
+{
+    *race = (Race) {
+        .rb = block_new("race", TARGET_SIZE, 64),
+        .rounds = nr,
+        .other = other,
+    };
+    enable();
+    qemu_thread_create(&race->thread, "race", race_thread, race,
+                       QEMU_THREAD_JOINABLE);
+}
+
+static void race_end(Race *race)
+{
+    qemu_thread_join(&race->thread);
+    disable();
+    block_free(race->rb);
+}
+
+static void race_present(Race *race, unsigned int round)
+{
+    set_received(race->rb, race_page(race, round));
+    ram_barrier_page_present(race->rb, race_page(race, round));
+}
+
+/* A page arrives while somebody begins to wait: he sees it, or is woken. */
+static void test_race_add(void)
+{
+    Race race;
+
+    race_begin(&race, 500000, race_present);
+    for (unsigned int i = 0; i < race.rounds; i++) {
+        Waiter waiter;
+        bool added;
+
+        waiter_init(&waiter, race.rb, race_page(&race, i));
+        clear_bit(waiter.w.offset >> TARGET_BITS, race.rb->receivedmap);
+        race_start(&race, i);
+        race_skew(i % 97);
+        added = waiter_add(&waiter);
+        race_finish(&race, i);
+
+        g_assert_cmpuint(waiter.woken, ==, added);
+        if (added) {
+            waiter_del(&waiter, true);
+        }
+    }
+    race_end(&race);
+}
+
+static void race_take_and_present(Race *race, unsigned int round)
+{
+    RAMBarrierRequest req;
+
+    if (round & 1) {
+        ram_barrier_next_request(&req);
+    }
+    race_present(race, round);
+}
+
+/* A page arrives while somebody gives up: he is woken before that, or never. */
+static void test_race_del(void)
+{
+    Race race;
+
+    race_begin(&race, 500000, race_take_and_present);
+    for (unsigned int i = 0; i < race.rounds; i++) {
+        Waiter waiter, gone;
+        bool present;
+
+        waiter_init(&waiter, race.rb, race_page(&race, i));
+        clear_bit(waiter.w.offset >> TARGET_BITS, race.rb->receivedmap);
+        g_assert_true(waiter_add(&waiter));
+        race_start(&race, i);
+        race_skew(i % 97);
+        present = ram_barrier_del(&waiter.w);
+        g_assert_cmpuint(waiter.woken, ==, present);
+        memset(&waiter, 0xa5, sizeof(waiter));
+        race_finish(&race, i);
+
+        memset(&gone, 0xa5, sizeof(gone));
+        g_assert_cmpmem(&waiter, sizeof(waiter), &gone, sizeof(gone));
+    }
+    race_end(&race);
+}
+
+/* Somebody asks while the resolver finds nothing more: it is told again. */
+static void race_drain(Race *race, unsigned int round)
+{
+    RAMBarrierRequest req;
+
+    while (ram_barrier_next_request(&req)) {
+        g_assert_true(req.rb == race->rb);
+    }
+}
+
+static void test_race_notify(void)
+{
+    Race race;
+
+    race_begin(&race, 500000, race_drain);
+    for (unsigned int i = 0; i < race.rounds; i++) {
+        unsigned int before;
+        RAMBarrierRequest req;
+        Waiter waiters[2];
+        bool left;
+
+        for (int j = 0; j < 2; j++) {
+            waiter_init(&waiters[j], race.rb, race_page(&race, 7 * i + j));
+        }
+        g_assert_true(waiter_add(&waiters[0]));
+        before = notified.nr;
+        race_start(&race, i);
+        race_skew(i % 97);
+        g_assert_true(waiter_add(&waiters[1]));
+        race_finish(&race, i);
+
+        left = ram_barrier_next_request(&req);
+        if (left) {
+            g_assert_cmpuint(notified.nr, ==, before + 1);
+            g_assert_cmphex(req.offset, ==, waiters[1].w.offset);
+        }
+        assert_no_request();
+        waiter_del(&waiters[0], false);
+        waiter_del(&waiters[1], false);
+    }
+    race_end(&race);
+}
+
+/* --- Many threads that wait for random pages, several migrations long --- */
+
+typedef struct Stress {
+    RAMBlock *rb;
+    /* Pages that are placed, or about to be. */
+    unsigned long *claimed;
+    /* The stream, as far as it has been read, if it brings pages itself. */
+    ram_addr_t next;
+    bool pushes;
+    unsigned int accesses;
+    unsigned int seed;
+    /* Of the resolver, which is one to the barrier. */
+    QemuMutex lock;
+    bool stop;
+} Stress;
+
+static void stress_place(Stress *s, ram_addr_t offset)
+{
+    unsigned long nr = offset / s->rb->page_size;
+    unsigned long *word = &s->claimed[BIT_WORD(nr)];
+
+    if (!(qatomic_fetch_or(word, BIT_MASK(nr)) & BIT_MASK(nr))) {
+        place(s->rb, offset);
+    }
+}
+
+static bool stress_work(Stress *s)
+{
+    RAMBarrierRequest req;
+
+    WITH_QEMU_LOCK_GUARD(&s->lock) {
+        if (!ram_barrier_next_request(&req)) {
+            if (!s->pushes || s->next >= s->rb->used_length) {
+                return false;
+            }
+            req.offset = s->next;
+            s->next += s->rb->page_size;
+        }
+    }
+    stress_place(s, req.offset);
+    return true;
+}
+
+static void *stress_resolver(void *opaque)
+{
+    Stress *s = opaque;
+
+    rcu_register_thread();
+    ram_barrier_resolver(true);
+    while (!qatomic_read(&s->stop)) {
+        qemu_event_reset(&notified.event);
+        if (!stress_work(s) && !qatomic_read(&s->stop)) {
+            qemu_event_wait(&notified.event);
+        }
+    }
+    /* The other one's reset may have come after the last set. */
+    qemu_event_set(&notified.event);
+    rcu_unregister_thread();
+    return NULL;
+}
+
+/* Anywhere, mostly small, sometimes across a number of pages. */
+static void stress_range(Stress *s, GRand *rand, ram_addr_t *offset,
+                         ram_addr_t *length)
+{
+    size_t pages = g_rand_int(rand) % 32 ? 2 : 40;
+
+    *offset = g_rand_double(rand) * s->rb->used_length;
+    *length = 1 + g_rand_double(rand) * pages * s->rb->page_size;
+}
+
+static GRand *stress_rand(Stress *s)
+{
+    return g_rand_new_with_seed(qatomic_fetch_inc(&s->seed));
+}
+
+static void *stress_device(void *opaque)
+{
+    Stress *s = opaque;
+    GRand *rand = stress_rand(s);
+
+    rcu_register_thread();
+    for (int i = 0; i < s->accesses; i++) {
+        ram_addr_t offset, length;
+
+        stress_range(s, rand, &offset, &length);
+        ram_barrier_wait(s->rb, offset, length);
+        assert_stamps(s->rb, offset, length);
+    }
+    rcu_unregister_thread();
+    g_rand_free(rand);
+    return NULL;
+}
+
+/* Returns false if the vCPU was "kicked". */
+static bool vcpu_wait(RAMBarrierWaiter *w, bool kicked)
+{
+    QemuEvent *event = w->opaque;
+
+    for (;;) {
+        qemu_event_reset(event);
+        if (qatomic_read(&w->present) || kicked) {
+            break;
+        }
+        qemu_event_wait(event);
+    }
+    return ram_barrier_del(w);
+}
+
+static void *stress_vcpu(void *opaque)
+{
+    Stress *s = opaque;
+    GRand *rand = stress_rand(s);
+    QemuEvent event;
+
+    rcu_register_thread();
+    qemu_event_init(&event, false);
+    for (int i = 0; i < s->accesses; i++) {
+        ram_addr_t offset, length;
+
+        stress_range(s, rand, &offset, &length);
+        offset = ROUND_DOWN(offset, s->rb->page_size);
+        for (;;) {
+            RAMBarrierWaiter w = {
+                .rb = s->rb,
+                .offset = offset,
+                .tid = qemu_get_thread_id(),
+                .wake = ram_barrier_wake_event,
+                .opaque = &event,
+            };
+            bool added;
+
+            WITH_RCU_READ_LOCK_GUARD() {
+                added = ram_barrier_add(&w);
+            }
+            if (!added || vcpu_wait(&w, g_rand_int(rand) % 4 == 0)) {
+                break;
+            }
+        }
+        assert_stamps(s->rb, offset, 1);
+    }
+    qemu_event_destroy(&event);
+    rcu_unregister_thread();
+    g_rand_free(rand);
+    return NULL;
+}
+
+static void stress_run(Stress *s, unsigned int nr_resolvers)
+{
+    enum { NR = 8 };
+    QemuThread resolvers[2], threads[NR];
+
+    for (int i = 0; i < NR; i++) {
+        qemu_thread_create(&threads[i], "stress",
+                           i % 2 ? stress_vcpu : stress_device, s,
+                           QEMU_THREAD_JOINABLE);
+    }
+    for (int i = 0; i < nr_resolvers; i++) {
+        qemu_thread_create(&resolvers[i], "resolver", stress_resolver, s,
+                           QEMU_THREAD_JOINABLE);
+    }
+    for (int i = 0; i < NR; i++) {
+        qemu_thread_join(&threads[i]);
+    }
+    qatomic_set(&s->stop, true);
+    qemu_event_set(&notified.event);
+    for (int i = 0; i < nr_resolvers; i++) {
+        qemu_thread_join(&resolvers[i]);
+    }
+}
+
+static void stress(size_t page_size, size_t npages, unsigned int migrations)
+{
+    RAMBlock *rb = block_new("stress", page_size, npages);
+
+    for (int i = 0; i < migrations; i++) {
+        g_autofree unsigned long *claimed = bitmap_new(npages);
+        Stress s = {
+            .rb = rb,
+            .claimed = claimed,
+            .accesses = rounds(page_size == TARGET_SIZE ? 20000 : 2000),
+            .seed = i * 1000,
+            .pushes = i & 1,
+        };
+
+        qemu_mutex_init(&s.lock);
+        enable();
+        stress_run(&s, 1 + (i / 2) % 2);
+        place_all(rb);
+        /* Requests that were taken back may have left hints. */
+        disable();
+        qemu_mutex_destroy(&s.lock);
+        block_clear(rb);
+    }
+    block_free(rb);
+}
+
+static void test_stress(void)
+{
+    stress(TARGET_SIZE, 4096, 8);
+}
+
+static void test_stress_huge(void)
+{
+    stress(HUGE_SIZE, 16, 4);
+}
+
+static void test_huge(void)
+{
+    RAMBlock *rb = block_new("huge", HUGE_SIZE, 4);
+    ram_addr_t seen = 0;
+    Access *a, *b;
+
+    enable();
+    a = access_start(rb, HUGE_SIZE + 5 * TARGET_SIZE + 7, 1);
+    take_page(a, HUGE_SIZE);
+    b = access_start(rb, 2 * HUGE_SIZE - 1, HUGE_SIZE + 1);
+    for (int i = 0; i < 2; i++) {
+        seen |= take_request().offset;
+    }
+    g_assert_cmphex(seen, ==, HUGE_SIZE | 2 * HUGE_SIZE);
+    assert_no_request();
+    g_assert_true(ram_barrier_page_missing(rb, 2 * HUGE_SIZE - 1));
+    place(rb, HUGE_SIZE);
+    g_assert_false(ram_barrier_page_missing(rb, 2 * HUGE_SIZE - 1));
+    access_end(a);
+    assert_waits(b);
+    place(rb, 2 * HUGE_SIZE);
+    access_end(b);
+    disable();
+    block_free(rb);
+}
+
+/* --- Counters --- */
+
+static uint64_t sum(const uint64_t *latency)
+{
+    uint64_t n = 0;
+
+    for (int i = 0; i < RAM_BARRIER_LATENCY_BUCKETS; i++) {
+        n += latency[i];
+    }
+    return n;
+}
+
+static void test_stats(void)
+{
+    RAMBlock *rb = block_new("stats", TARGET_SIZE, 8);
+    RAMBarrierStats stats;
+    RAMBarrierRequest req;
+    Waiter waiter;
+    Access *a;
+
+    enable();
+    a = access_start(rb, TARGET_SIZE, 5 * TARGET_SIZE);
+    for (int i = 0; i < 5; i++) {
+        take_request();
+    }
+    place_all(rb);
+    access_end(a);
+    ram_barrier_wait(rb, 0, 8 * TARGET_SIZE);
+    ram_barrier_stats(&stats);
+    g_assert_cmpuint(stats.waits, ==, 1);
+    g_assert_cmpuint(sum(stats.latency), ==, 5);
+    g_assert_cmpuint(stats.vcpu_waits, ==, 0);
+    g_assert_cmpuint(sum(stats.vcpu_latency), ==, 0);
+    disable();
+
+    /* Kept until the next time. */
+    ram_barrier_stats(&stats);
+    g_assert_cmpuint(stats.waits, ==, 1);
+    block_clear(rb);
+    enable();
+    assert_idle();
+    waiter_init(&waiter, rb, 0);
+    g_assert_true(waiter_add(&waiter));
+    g_assert_true(ram_barrier_next_request(&req));
+    place(rb, 0);
+    ram_barrier_count_vcpu(&waiter.w);
+    waiter_del(&waiter, true);
+    ram_barrier_stats(&stats);
+    g_assert_cmpuint(stats.vcpu_waits, ==, 1);
+    g_assert_cmpuint(sum(stats.vcpu_latency), ==, 1);
+    g_assert_cmpuint(stats.waits, ==, 0);
+    g_assert_cmpuint(sum(stats.latency), ==, 0);
+    disable();
+    block_free(rb);
+}
+
+static int latency_bucket(int64_t since)
+{
+    int64_t us = (qemu_clock_get_ns(QEMU_CLOCK_REALTIME) - since) / 1000;
+
+    return us < 2 ? 0 : MIN(63 - clz64(us), RAM_BARRIER_LATENCY_BUCKETS - 1);
+}
+
+static void test_latency(void)
+{
+    RAMBarrierStats stats;
+
+    for (int i = -1; i < 40; i++) {
+        int64_t now, ago = i < 0 ? -SCALE_MS : (1000LL << i) + (500LL << i);
+        RAMBarrierWaiter w = { };
+        int first, last, n = 0;
+
+        enable();
+        now = qemu_clock_get_ns(QEMU_CLOCK_REALTIME);
+        w.since_ns = now - ago;
+        first = latency_bucket(w.since_ns);
+        ram_barrier_count_vcpu(&w);
+        last = latency_bucket(w.since_ns);
+        disable();
+
+        g_assert_cmpint(first, >=, MIN(MAX(i, 0),
+                                       RAM_BARRIER_LATENCY_BUCKETS - 1));
+        ram_barrier_stats(&stats);
+        for (int j = first; j <= last; j++) {
+            n += stats.vcpu_latency[j];
+        }
+        g_assert_cmpint(n, ==, 1);
+        g_assert_cmpuint(sum(stats.vcpu_latency), ==, 1);
+    }
+}
+
+/* --- Who gets pages must not wait for them --- */
+
+static void die_quietly(void)
+{
+    struct rlimit limit = { 0 };
+
+    setrlimit(RLIMIT_CORE, &limit);
+    enable();
+    ram_barrier_resolver(true);
+}
+
+static void test_resolver_wait(void)
+{
+    RAMBlock *rb = block_new("resolver", TARGET_SIZE, 1);
+
+    die_quietly();
+    ram_barrier_wait(rb, 0, 1);
+}
+
+static void test_resolver_add(void)
+{
+    RAMBlock *rb = block_new("resolver", TARGET_SIZE, 1);
+    Waiter waiter;
+
+    die_quietly();
+    waiter_init(&waiter, rb, 0);
+    waiter_add(&waiter);
+}
+
+static void test_unaligned(void)
+{
+    RAMBlock *rb = block_new("unaligned", HUGE_SIZE, 1);
+    Waiter waiter;
+
+    die_quietly();
+    ram_barrier_resolver(false);
+    waiter_init(&waiter, rb, TARGET_SIZE);
+    waiter_add(&waiter);
+}
+
+static void assert_dies(const char *path, const char *message)
+{
+    g_test_trap_subprocess(path, 0, 0);
+    g_test_trap_assert_failed();
+    g_test_trap_assert_stderr(message);
+}
+
+static void test_resolver(void)
+{
+    RAMBlock *rb = block_new("resolver", TARGET_SIZE, 2);
+    Access *a;
+
+    assert_dies("/ram-barrier/resolver/subprocess/wait",
+                "*!thread_is_resolver*");
+    assert_dies("/ram-barrier/resolver/subprocess/add",
+                "*!thread_is_resolver*");
+    assert_dies("/ram-barrier/resolver/subprocess/unaligned", "*ALIGNED*");
+
+    /* It is the thread that must not, not others, and not for ever. */
+    enable();
+    ram_barrier_resolver(true);
+    a = access_start(rb, 0, 1);
+    take_page(a, 0);
+    place(rb, 0);
+    access_end(a);
+    ram_barrier_resolver(false);
+    ram_barrier_wait(rb, 0, 1);
+    disable();
+    block_free(rb);
+}
+
+/* --- More than one migration --- */
+
+/* A request that was not taken in the first one is not in the way. */
+static void test_again(void)
+{
+    RAMBlock *rb = block_new("again", TARGET_SIZE, 200);
+    Waiter waiter;
+    Access *a;
+
+    for (int i = 0; i < 200; i++) {
+        enable();
+        waiter_init(&waiter, rb, i * TARGET_SIZE);
+        g_assert_true(waiter_add(&waiter));
+        g_assert_cmpuint(notified.nr, ==, 1);
+        place(rb, i * TARGET_SIZE);
+        waiter_del(&waiter, true);
+        /* Nobody looks for requests: the resolver is gone already. */
+        ram_barrier_disable();
+    }
+    block_clear(rb);
+    enable();
+    a = access_start(rb, 0, 1);
+    take_page(a, 0);
+    place(rb, 0);
+    access_end(a);
+    disable();
+    block_free(rb);
+}
+
+typedef struct Toggle {
+    QemuThread thread;
+    RAMBlock *rb;
+    unsigned int seen;
+    bool stop;
+} Toggle;
+
+static void *toggle_thread(void *opaque)
+{
+    Toggle *t = opaque;
+    g_autoptr(GRand) rand = g_rand_new_with_seed(1);
+
+    rcu_register_thread();
+    while (!qatomic_read(&t->stop)) {
+        ram_barrier_wait(t->rb, g_rand_int(rand) % t->rb->used_length,
+                         1 + g_rand_int(rand) % (3 * TARGET_SIZE));
+        qatomic_inc(&t->seen);
+    }
+    rcu_unregister_thread();
+    return NULL;
+}
+
+/* An iothread does not stop for the barrier's coming and going. */
+static void test_toggle(void)
+{
+    RAMBlock *rb = block_new("toggle", TARGET_SIZE, 16);
+    Toggle t = { .rb = rb };
+
+    qemu_thread_create(&t.thread, "toggle", toggle_thread, &t,
+                       QEMU_THREAD_JOINABLE);
+    for (int i = 0; i < rounds(5000); i++) {
+        unsigned int before = qatomic_read(&t.seen);
+
+        g_free(rb->receivedmap);
+        rb->receivedmap = bitmap_new(16);
+        enable();
+        place_all(rb);
+        while (i % 16 == 0 && qatomic_read(&t.seen) == before) {
+            sched_yield();
+        }
+        ram_barrier_disable();
+    }
+    qatomic_set(&t.stop, true);
+    qemu_thread_join(&t.thread);
+    block_free(rb);
+}
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    /* Children begin anew, they need no RCU before. */
+    rcu_disable_atfork();
+    qemu_event_init(&notified.event, false);
+
+    g_test_add_func("/ram-barrier/off", test_off);
+    g_test_add_func("/ram-barrier/present", test_present);
+    g_test_add_func("/ram-barrier/one", test_one);
+    g_test_add_func("/ram-barrier/straddle", test_straddle);
+    g_test_add_func("/ram-barrier/batch", test_batch);
+    g_test_add_func("/ram-barrier/beyond", test_beyond);
+    g_test_add_data_func("/ram-barrier/shared/2", GUINT_TO_POINTER(2),
+                         test_shared);
+    g_test_add_data_func("/ram-barrier/shared/8", GUINT_TO_POINTER(8),
+                         test_shared);
+    g_test_add_func("/ram-barrier/many", test_many);
+    g_test_add_func("/ram-barrier/notify", test_notify);
+    g_test_add_func("/ram-barrier/del/before", test_del_before);
+    g_test_add_func("/ram-barrier/del/after", test_del_after);
+    g_test_add_func("/ram-barrier/huge", test_huge);
+    g_test_add_func("/ram-barrier/stats", test_stats);
+    g_test_add_func("/ram-barrier/latency", test_latency);
+    g_test_add_func("/ram-barrier/resolver", test_resolver);
+    g_test_add_func("/ram-barrier/resolver/subprocess/wait",
+                    test_resolver_wait);
+    g_test_add_func("/ram-barrier/resolver/subprocess/add", test_resolver_add);
+    g_test_add_func("/ram-barrier/resolver/subprocess/unaligned",
+                    test_unaligned);
+    g_test_add_func("/ram-barrier/again", test_again);
+    g_test_add_func("/ram-barrier/toggle", test_toggle);
+    g_test_add_func("/ram-barrier/race/add", test_race_add);
+    g_test_add_func("/ram-barrier/race/del", test_race_del);
+    g_test_add_func("/ram-barrier/race/notify", test_race_notify);
+    g_test_add_func("/ram-barrier/stress/small", test_stress);
+    g_test_add_func("/ram-barrier/stress/huge", test_stress_huge);
+    return g_test_run();
+}
