@@ -86,8 +86,8 @@ bool postcopy_fault_caps_check(const bool *old_caps, const bool *new_caps,
     }
     if (new_caps[MIGRATION_CAPABILITY_POSTCOPY_KVM_USERFAULT] &&
         new_caps[MIGRATION_CAPABILITY_X_COLO]) {
-        error_setg(errp, "Capability 'postcopy-kvm-userfault' is not compatible "
-                   "with 'x-colo'; switch one of them off");
+        error_setg(errp, "Capability 'postcopy-kvm-userfault' is not "
+                   "compatible with 'x-colo'; switch one of them off");
         return false;
     }
     if (!probe(old_caps, new_caps, errp)) {

@@ -143,6 +143,13 @@ static int kuf_setup(MigrationIncomingState *mis)
         initialized = true;
     }
     mis->userfault_fd = -1;
+    /* Nobody may pin memory from here on, see postcopy_kvm_userfault_vm_supported() */
+    if (ram_block_discard_require(true)) {
+        error_report("a device or block driver has pinned guest memory since "
+                     "postcopy-kvm-userfault was set; remove it or switch "
+                     "postcopy-kvm-userfault off");
+        return -1;
+    }
     kuf.complete = false;
     kuf.run_when_complete = NULL;
     kuf.eager_pages = 0;
@@ -437,6 +444,7 @@ static int kuf_cleanup(MigrationIncomingState *mis)
     }
     kvm_userfault_disarm();
     ram_barrier_disable();
+    ram_block_discard_require(false);
     return 0;
 }
 

@@ -35,10 +35,13 @@ static unsigned long received_word(RAMBlock *rb, unsigned long page)
     if (page >= npages) {
         return ~0UL;
     }
-    /* Relaxed: userfault_view_new() has the barrier. */
-    word = qatomic_read(p) >> shift;
+    /*
+     * Acquire: who sees the bit clear in the view, for which view_sync() is a
+     * release, sees the page's contents, too.
+     */
+    word = qatomic_load_acquire(p) >> shift;
     if (shift && page + BITS_PER_LONG - shift < npages) {
-        word |= qatomic_read(p + 1) << (BITS_PER_LONG - shift);
+        word |= qatomic_load_acquire(p + 1) << (BITS_PER_LONG - shift);
     }
     if (npages - page < BITS_PER_LONG) {
         word |= ~BITMAP_LAST_WORD_MASK(npages - page);

@@ -65,10 +65,10 @@ static bool check_supported(Error **errp)
                    "postcopy-kvm-userfault off");
         return false;
     case KVM_USERFAULT_SUPPORT_VCPU:
-        error_setg(errp, "this host's KVM keeps vCPUs off missing pages but not "
-                   "itself (KVM_CAP_USERFAULT lacks KVM_USERFAULT_KERNEL); use "
-                   "a kernel with the whole KVM userfault series, or switch "
-                   "postcopy-kvm-userfault off");
+        error_setg(errp, "this host's KVM keeps vCPUs off missing pages but "
+                   "not itself (KVM_CAP_USERFAULT lacks KVM_USERFAULT_KERNEL); "
+                   "use a kernel with the whole KVM userfault series, or "
+                   "switch postcopy-kvm-userfault off");
         return false;
     default:
         return true;

@@ -30,7 +30,7 @@ const TargetPageBits target_page = {
 static unsigned int rounds(unsigned int n)
 {
 #if defined(QEMU_SANITIZE_THREAD) || defined(QEMU_SANITIZE_ADDRESS)
-    n /= 20;
+    n /= 10;
 #endif
     return g_test_slow() ? 10 * n : n;
 }
@@ -345,9 +345,12 @@ static void test_alias(void)
 /* --- Tests in several threads --- */
 
 /*
- * Two threads meet, round after round, with a skew that changes: the race is
- * only a few instructions wide.
+ * Two threads meet, and do something with a number of pages at the same time.
+ * They do not start together, nor go at the same speed: the race is only a few
+ * instructions wide.
  */
+enum { RACE_PAGES = 8 };
+
 typedef struct Race {
     QemuThread thread;
     RAMBlock *rb;
@@ -383,9 +386,9 @@ static void race_skew(unsigned int loops)
     }
 }
 
-static size_t race_page(Race *race, unsigned int round)
+static size_t race_page(Race *race, unsigned int round, unsigned int i)
 {
-    return round % block_pages(race->rb);
+    return (round * RACE_PAGES + i) % block_pages(race->rb);
 }
 
 static void *race_thread(void *opaque)
@@ -394,12 +397,15 @@ static void *race_thread(void *opaque)
 
     rcu_register_thread();
     for (unsigned int i = 0; i < race->rounds; i++) {
-        size_t page = race_page(race, i);
-
         race_start(race, i);
         race_skew(i % 331);
-        set_bit_atomic(page, race->rb->receivedmap);
-        userfault_views_clear(race->rb, page * TARGET_SIZE, TARGET_SIZE);
+        for (int j = 0; j < RACE_PAGES; j++) {
+            size_t page = race_page(race, i, j);
+
+            set_bit_atomic(page, race->rb->receivedmap);
+            userfault_views_clear(race->rb, page * TARGET_SIZE, TARGET_SIZE);
+            race_skew(i % 61);
+        }
         race_finish(race, i);
     }
     rcu_unregister_thread();
@@ -407,33 +413,35 @@ static void *race_thread(void *opaque)
 }
 
 /*
- * A page arrives while a view is made of it: either the one sees that the page
+ * Pages arrive while views are made of them: either the one sees that the page
  * is there, or the other one sees the view.
  */
 static void test_race_new(void)
 {
+    UserfaultView *views[RACE_PAGES];
     Race race = {
         .rb = block_new(64),
-        .rounds = rounds(1000000),
+        .rounds = rounds(200000),
     };
 
     qemu_thread_create(&race.thread, "race", race_thread, &race,
                        QEMU_THREAD_JOINABLE);
     for (unsigned int i = 0; i < race.rounds; i++) {
-        size_t page = race_page(&race, i);
-        UserfaultView *view;
-
-        clear_bit(page, race.rb->receivedmap);
+        for (int j = 0; j < RACE_PAGES; j++) {
+            clear_bit(race_page(&race, i, j), race.rb->receivedmap);
+        }
         race_start(&race, i);
         race_skew(i % 97);
-        view = view_new(race.rb, page, 1);
+        for (int j = 0; j < RACE_PAGES; j++) {
+            views[j] = view_new(race.rb, race_page(&race, i, j), 1);
+        }
         race_finish(&race, i);
 
-        if (view) {
-            g_assert_false(view_bit(view, 0));
-            userfault_view_free(view);
+        for (int j = 0; j < RACE_PAGES; j++) {
+            g_assert_false(views[j] && view_bit(views[j], 0));
+            view_free(views[j]);
         }
-        if (i % 10000 == 0) {
+        if (i % 1000 == 0) {
             drain_rcu();
         }
     }

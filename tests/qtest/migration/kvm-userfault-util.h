@@ -27,6 +27,9 @@ void migrate_check_kvm_userfault(QTestState *to);
 /* What is refused, and where the capability has no effect. */
 void migration_test_add_postcopy_kvm_userfault_refusals(MigrationTestEnv *env);
 
+/* Kicks and slot changes while pages are missing. */
+void migration_test_add_postcopy_kvm_userfault_kicks(MigrationTestEnv *env);
+
 /* Streams that a good source does not send. */
 void migration_test_add_postcopy_kvm_userfault_streams(MigrationTestEnv *env);
 

@@ -312,7 +312,7 @@ static void test_precopy_destination_only(void)
 static int start_migration(QTestState **from, QTestState **to,
                            bool hide_stderr)
 {
-    const char *opts = "-device pcie-root-port,id=port "
+    const char *opts = "-device pcie-root-port,id=slot0 "
                        "-object memory-backend-ram,id=m,size=1M,share=on";
     MigrateStart args = {
         .hide_stderr = hide_stderr,
@@ -339,7 +339,7 @@ static QDict *try_plug(QTestState *to)
 {
     QDict *rsp = qtest_qmp(to, "{ 'execute': 'device_add',"
                            "  'arguments': { 'driver': 'ivshmem-plain',"
-                           "    'id': 'd', 'memdev': 'm', 'bus': 'port' } }");
+                           "    'id': 'd', 'memdev': 'm', 'bus': 'slot0' } }");
     QDict *err = qdict_get_qdict(rsp, "error");
 
     if (err) {
@@ -365,10 +365,19 @@ static void test_plugged_before(void)
     migrate_end(from, to, false);
 }
 
-static void check_refused_meanwhile(QTestState *to)
+static void check_refused_in_precopy(QTestState *to)
 {
     check_error(try_capability(to, CAP, false), "can't be changed");
     check_error(try_plug(to), "device 'd'");
+}
+
+static void check_refused_in_postcopy(QTestState *to)
+{
+    check_error(try_capability(to, CAP, false), "can't be changed");
+    check_error(try_plug(to), "device 'd'");
+    check_error(qtest_qmp_assert_failure_ref(
+                    to, "{ 'execute': 'migrate', 'arguments': {"
+                    "  'uri': 'tcp:127.0.0.1:1' } }"), "migrate");
     check_error(qtest_qmp_assert_failure_ref(
                     to, "{ 'execute': 'dump-guest-memory', 'arguments': {"
                     "  'paging': false, 'protocol': 'file:/dev/null' } }"),
@@ -388,9 +397,13 @@ static void test_late(void)
     }
     migrate_qmp(from, to, NULL, NULL, "{}");
     migrate_wait_for_dirty_mem(from, to);
-    check_refused_meanwhile(to);
+    check_refused_in_precopy(to);
 
+    /* Slow enough for pages to be missing when the commands come. */
+    migrate_set_parameter_int(from, "max-postcopy-bandwidth", 4096);
     migrate_postcopy_start(from, to, get_src());
+    check_refused_in_postcopy(to);
+    migrate_set_parameter_int(from, "max-postcopy-bandwidth", 0);
     wait_for_migration_complete(from);
     wait_for_serial("dest_serial");
     migrate_check_kvm_userfault(to);

@@ -206,6 +206,7 @@ static void add_full(MigrationTestEnv *env)
     migration_test_add(PREFIX "option/accel", test_accel_option);
     migration_test_add(PREFIX "option/global", test_global_option);
     add_tls();
+    migration_test_add_postcopy_kvm_userfault_kicks(env);
     migration_test_add_postcopy_kvm_userfault_streams(env);
 }
 
