@@ -292,6 +292,15 @@ static void wake_coroutine(void *opaque)
     aio_co_schedule(waiting->ctx, waiting->co);
 }
 
+static bool arm_oracle(Error **errp)
+{
+    if (!migrate_postcopy_kvm_userfault_oracle()) {
+        return true;
+    }
+    QEMU_LOCK_GUARD(&kuf.place_lock);
+    return postcopy_oracle_arm(errp);
+}
+
 static bool coroutine_fn kuf_before_devices(MigrationIncomingState *mis,
                                             Error **errp)
 {
@@ -314,7 +323,7 @@ static bool coroutine_fn kuf_before_devices(MigrationIncomingState *mis,
     kuf.eager_ns = qemu_clock_get_ns(QEMU_CLOCK_REALTIME) - start;
     trace_postcopy_kvm_userfault_gate_open(1, kuf.eager_ns / 1000);
 
-    if (migrate_postcopy_kvm_userfault_oracle() && !postcopy_oracle_arm(errp)) {
+    if (!arm_oracle(errp)) {
         return false;
     }
     /* Slots without a missing page stay as they are; so, not earlier. */

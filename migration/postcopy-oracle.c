@@ -42,12 +42,18 @@ static int protect_block(RAMBlock *rb, void *opaque)
     }
 }
 
-bool postcopy_oracle_arm(Error **errp)
+/* Pages arrive before they are protected, so whoever comes first opens it. */
+static int open_self_mem(void)
 {
     if (self_mem < 0) {
         self_mem = qemu_open_old("/proc/self/mem", O_RDWR);
     }
-    if (self_mem < 0) {
+    return self_mem;
+}
+
+bool postcopy_oracle_arm(Error **errp)
+{
+    if (open_self_mem() < 0) {
         error_setg_errno(errp, errno, "x-postcopy-kvm-userfault-oracle needs "
                          "/proc/self/mem; switch it off");
         return false;
@@ -73,8 +79,12 @@ static int write_all(const void *from, size_t length, off_t offset)
 int postcopy_oracle_write(void *host, const void *from, size_t length)
 {
     g_autofree void *zeros = from ? NULL : g_malloc0(length);
-    int ret = write_all(from ?: zeros, length, (uintptr_t)host);
+    int ret;
 
+    if (open_self_mem() < 0) {
+        return -errno;
+    }
+    ret = write_all(from ?: zeros, length, (uintptr_t)host);
     if (ret) {
         return ret;
     }

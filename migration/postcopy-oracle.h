@@ -25,7 +25,9 @@
 /**
  * postcopy_oracle_arm: protect all missing pages
  *
- * Called when those that must be there have arrived.
+ * Called when those that must be there have arrived, and with the lock held
+ * under which pages are written: one that arrives meanwhile would be protected
+ * after it was made accessible.
  */
 bool postcopy_oracle_arm(Error **errp);
 
@@ -34,7 +36,7 @@ bool postcopy_oracle_arm(Error **errp);
  *
  * @from: the page, or NULL for zeros
  *
- * Returns 0 or a negative errno.
+ * May be called before postcopy_oracle_arm().  Returns 0 or a negative errno.
  */
 int postcopy_oracle_write(void *host, const void *from, size_t length);
 

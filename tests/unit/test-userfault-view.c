@@ -344,6 +344,44 @@ static void test_alias(void)
 
 /* --- Tests in several threads --- */
 
+typedef struct Early {
+    QemuThread thread;
+    RAMBlock *rb;
+    int contents;
+} Early;
+
+static void *early_thread(void *opaque)
+{
+    Early *e = opaque;
+
+    e->contents = 1;
+    set_bit_atomic(0, e->rb->receivedmap);
+    return NULL;
+}
+
+/* A view passes on the contents of a page that came before it. */
+static void test_early(void)
+{
+    for (int i = 0; i < rounds(2000); i++) {
+        Early e = { .rb = block_new(2) };
+        UserfaultView *view;
+
+        qemu_thread_create(&e.thread, "early", early_thread, &e,
+                           QEMU_THREAD_JOINABLE);
+        /* Relaxed: it is the view that must order the two threads. */
+        while (!qatomic_read(e.rb->receivedmap)) {
+            sched_yield();
+        }
+        view = view_new(e.rb, 0, 2);
+        g_assert_false(view_bit(view, 0));
+        g_assert_cmpint(e.contents, ==, 1);
+        userfault_view_free(view);
+        qemu_thread_join(&e.thread);
+        block_free(e.rb);
+    }
+    drain_rcu();
+}
+
 /*
  * Two threads meet, and do something with a number of pages at the same time.
  * They do not start together, nor go at the same speed: the race is only a few
@@ -654,6 +692,7 @@ int main(int argc, char **argv)
     g_test_add_func("/userfault-view/random", test_random);
     g_test_add_func("/userfault-view/clear", test_clear);
     g_test_add_func("/userfault-view/alias", test_alias);
+    g_test_add_func("/userfault-view/early", test_early);
     g_test_add_func("/userfault-view/race/new", test_race_new);
     g_test_add_func("/userfault-view/stress", test_stress);
     g_test_add_func("/userfault-view/free", test_free);
