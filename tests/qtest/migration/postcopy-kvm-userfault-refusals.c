@@ -148,34 +148,34 @@ static void test_refusal(const void *opaque)
 
 static const Refusal refusals[] = {
     { "tcg", "-accel tcg", NULL, "-accel kvm" },
-    { "kernel/none", "-accel kvm", "0", "KVM_CAP_USERFAULT" },
-    { "kernel/vcpu-only", "-accel kvm", "1", "KVM_USERFAULT_KERNEL" },
-    { "device/ivshmem",
+    { "kernel-none", "-accel kvm", "0", "KVM_CAP_USERFAULT" },
+    { "kernel-vcpu-only", "-accel kvm", "1", "KVM_USERFAULT_KERNEL" },
+    { "device-ivshmem",
       "-accel kvm -object memory-backend-ram,id=m,size=1M,share=on "
       "-device ivshmem-plain,id=d,memdev=m", NULL, "device 'd'" },
-    { "device/nvdimm",
+    { "device-nvdimm",
       "-accel kvm -machine nvdimm=on -m 32,slots=1,maxmem=1G "
       "-object memory-backend-ram,id=m,size=128M "
       "-device nvdimm,id=d,memdev=m", NULL, "device 'd'" },
-    { "device/virtio-mem",
+    { "device-virtio-mem",
       "-accel kvm -m 32,maxmem=1G "
       "-object memory-backend-ram,id=m,size=128M "
       "-device virtio-mem-pci,id=d,memdev=m", NULL, "device 'd'" },
-    { "device/virtio-pmem",
+    { "device-virtio-pmem",
       "-accel kvm -m 32,maxmem=1G "
       "-object memory-backend-ram,id=m,size=128M "
       "-device virtio-pmem-pci,id=d,memdev=m", NULL, "device 'd'" },
-    { "device/vhost-vsock",
+    { "device-vhost-vsock",
       "-accel kvm -device vhost-vsock-pci,id=d,guest-cid=3", NULL,
       "device 'd'", "/dev/vhost-vsock" },
-    { "device/vhostforce",
+    { "device-vhostforce",
       "-accel kvm -netdev tap,id=n,script=no,downscript=no,vhostforce=on "
       "-device virtio-net-pci,netdev=n", NULL, "network backend 'n'",
       "/dev/vhost-net" },
 };
 
 static const Refusal refusal_unpatched = {
-    "kernel/unpatched", "-accel kvm", NULL, "KVM_CAP_USERFAULT"
+    "kernel-unpatched", "-accel kvm", NULL, "KVM_CAP_USERFAULT"
 };
 
 /* QEMU says why, and does not start. */
@@ -450,9 +450,9 @@ static void add_migrations(MigrationTestEnv *env)
 {
     migration_test_add(PREFIX "refusals/plugged-before", test_plugged_before);
     migration_test_add(PREFIX "refusals/late", test_late);
-    migration_test_add(PREFIX "unused/precopy/source-only",
+    migration_test_add(PREFIX "unused/precopy-source-only",
                        test_precopy_source_only);
-    migration_test_add(PREFIX "unused/precopy/destination-only",
+    migration_test_add(PREFIX "unused/precopy-destination-only",
                        test_precopy_destination_only);
     if (env->has_uffd) {
         migration_test_add(PREFIX "unused/source-only", test_source_only);
