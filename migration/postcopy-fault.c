@@ -90,11 +90,17 @@ bool postcopy_fault_caps_check(const bool *old_caps, const bool *new_caps,
                    "compatible with 'x-colo'; switch one of them off");
         return false;
     }
-    if (!probe(old_caps, new_caps, errp)) {
-        error_prepend(errp, "Postcopy is not supported: ");
-        return false;
+    if (probe(old_caps, new_caps, errp)) {
+        return true;
     }
-    return true;
+    if (!new_caps[MIGRATION_CAPABILITY_POSTCOPY_KVM_USERFAULT] &&
+        kvm_userfault_host() == KVM_USERFAULT_SUPPORT_FULL) {
+        error_prepend(errp, "Postcopy is not supported unless capability "
+                      "'postcopy-kvm-userfault' is set first: ");
+    } else {
+        error_prepend(errp, "Postcopy is not supported: ");
+    }
+    return false;
 }
 
 bool postcopy_fault_transport_check(const MigrationAddress *addr, Error **errp)

@@ -12,7 +12,8 @@
  *                           given as NAME.PARAMETER=VALUE
  *   guest.work=WORK,...     do this for ever, a process each:
  *     memory:MB             own that much memory; write all of it, check it
- *     disk:NAME             write all of /dev/NAME past the page cache, read it
+ *     disk:NAME[:REST]      write all of /dev/NAME past the page cache, read it;
+ *                           rest that many ms between requests
  *     net:IF:ADDRESS:SERVER:PORT
  *                           get datagrams back from an echo server; addresses
  *                           are of a /24
@@ -175,12 +176,30 @@ static int open_disk(const char *name, uint64_t *size)
     return fd;
 }
 
+static void transfer(int fd, bool write, void *data, uint64_t size,
+                     unsigned int rest)
+{
+    for (uint64_t at = 0; at < size; at += CHUNK) {
+        ssize_t n = write ? pwrite(fd, data + at, CHUNK, at)
+                          : pread(fd, data + at, CHUNK, at);
+
+        if (n != CHUNK) {
+            die(write ? "write" : "read");
+        }
+        if (rest) {
+            usleep(rest * 1000);
+        }
+    }
+}
+
 /*
  * The processor fills the one buffer long before a device takes it, and looks
  * at the other one long after a device has filled it.
  */
-static void work_disk(char *name)
+static void work_disk(char *arg)
 {
+    char *name = strtok(arg, ":"), *option = strtok(NULL, ":");
+    unsigned int rest = option ? atoi(option) : 0;
     uint64_t size;
     int fd = open_disk(name, &size);
     void *out = allocate(size), *in = allocate(size);
@@ -189,16 +208,8 @@ static void work_disk(char *name)
         for (uint64_t i = 0; i < size / PAGE; i++) {
             stamp_page(out + i * PAGE, i, pass);
         }
-        for (uint64_t at = 0; at < size; at += CHUNK) {
-            if (pwrite(fd, out + at, CHUNK, at) != CHUNK) {
-                die("write");
-            }
-        }
-        for (uint64_t at = 0; at < size; at += CHUNK) {
-            if (pread(fd, in + at, CHUNK, at) != CHUNK) {
-                die("read");
-            }
-        }
+        transfer(fd, true, out, size, rest);
+        transfer(fd, false, in, size, rest);
         for (uint64_t i = 0; i < size / PAGE; i++) {
             check_page(in + i * PAGE, i, pass);
         }

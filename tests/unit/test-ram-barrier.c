@@ -1196,6 +1196,8 @@ static void test_resolver_wait(void)
     RAMBlock *rb = block_new("resolver", TARGET_SIZE, 1);
 
     die_quietly();
+    /* Even if it would not have to wait, this time. */
+    place(rb, 0);
     ram_barrier_wait(rb, 0, 1);
 }
 

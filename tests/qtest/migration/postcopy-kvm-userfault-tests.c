@@ -19,17 +19,10 @@
 
 #define PREFIX "/migration/postcopy-kvm-userfault/"
 
-static void hook_end_check_faults(QTestState *from, QTestState *to,
-                                  void *opaque)
-{
-    g_assert_cmpint(migrate_query_kvm_userfault(to, "vcpu-faults"), >, 0);
-}
-
 static void test_plain(void)
 {
     MigrateCommon args = {
         .postcopy_kvm_userfault = true,
-        .end_hook = hook_end_check_faults,
     };
 
     test_postcopy_common(&args);
@@ -55,10 +48,18 @@ static void test_preempt(void)
     test_postcopy_common(&args);
 }
 
+/* While the connection is down, the guest does not get far. */
+static void hook_end_check_faults(QTestState *from, QTestState *to,
+                                  void *opaque)
+{
+    g_assert_cmpint(migrate_query_kvm_userfault(to, "vcpu-faults"), >, 0);
+}
+
 static void test_recovery(void)
 {
     MigrateCommon args = {
         .postcopy_kvm_userfault = true,
+        .end_hook = hook_end_check_faults,
     };
 
     test_postcopy_recovery_common(&args);
@@ -183,11 +184,16 @@ static void test_accel_option(void)
     qtest_quit(to);
 }
 
+static void hook_end_check_mode(QTestState *from, QTestState *to, void *opaque)
+{
+    migrate_check_kvm_userfault(to);
+}
+
 static void test_global_option(void)
 {
     MigrateCommon args = {
         .start.opts_target = "-global migration.postcopy-kvm-userfault=on",
-        .end_hook = hook_end_check_faults,
+        .end_hook = hook_end_check_mode,
     };
 
     test_postcopy_common(&args);
