@@ -105,7 +105,7 @@ bool ram_barrier_page_missing(RAMBlock *rb, ram_addr_t offset);
 /**
  * ram_barrier_add: queue @w, and request its page
  *
- * Call it in an RCU critical section.  Returns false, and does not queue @w, if
+ * Call it in an RCU critical section.  Returns false, and leaves @w alone, if
  * the page is present or the barrier is off.
  */
 bool ram_barrier_add(RAMBarrierWaiter *w);
@@ -131,8 +131,8 @@ void ram_barrier_resolver(bool resolver);
 /**
  * ram_barrier_enable: from now on, QEMU waits for missing pages
  *
- * @notify: called (in any thread, under a bucket's lock: it must not block) when
- *   there are requests for ram_barrier_next_request() and there were none before
+ * @notify: called (in any thread, must not block) when there are requests for
+ *   ram_barrier_next_request() and there were none before
  *
  * Called with the BQL held and all vCPUs stopped.
  */
@@ -155,8 +155,6 @@ bool ram_barrier_next_request(RAMBarrierRequest *req);
 
 /**
  * ram_barrier_page_present: wake who waits for the host page at @offset
- *
- * @offset: a multiple of the block's page size
  *
  * Called after the page's contents and its bits in RAMBlock.receivedmap are
  * set.  No system call is made unless somebody waits for this page.
