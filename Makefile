@@ -14,7 +14,7 @@ configured:
 	@./configure
 
 .PHONY: check
-check: all
+check: all kernel-nouffd
 	@./scripts/check
 
 .PHONY: check-full
