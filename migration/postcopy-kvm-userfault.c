@@ -143,7 +143,10 @@ static int kuf_setup(MigrationIncomingState *mis)
         initialized = true;
     }
     mis->userfault_fd = -1;
-    /* Nobody may pin memory from here on, see postcopy_kvm_userfault_vm_supported() */
+    /*
+     * Nobody may pin memory from here on; see
+     * postcopy_kvm_userfault_vm_supported()
+     */
     if (ram_block_discard_require(true)) {
         error_report("a device or block driver has pinned guest memory since "
                      "postcopy-kvm-userfault was set; remove it or switch "
