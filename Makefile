@@ -2,7 +2,7 @@
 #
 # The way in, as in QEMU: configure first, then ninja does the work.
 
-SUITES = base patches unit host kernel kernel-full qtest qtest-full
+SUITES = base patches unit host kernel kernel-full qtest qtest-full oracle
 
 .PHONY: all
 all: configured
@@ -18,13 +18,14 @@ check: all kernel-nouffd
 	@./scripts/check
 
 .PHONY: check-full
-check-full: all kernel-base kernel-debug kernel-nouffd stock-qemu
+check-full: all kernel-base kernel-debug kernel-nouffd stock-qemu guest
 	@./scripts/check --setup full
 
 .PHONY: $(SUITES:%=check-%)
 check-kernel-full: kernel-base kernel-debug
 check-qtest check-qtest-full: kernel-nouffd
 check-qtest-full: kernel-base stock-qemu
+check-oracle: guest
 $(filter-out check-patches,$(SUITES:%=check-%)): check-%: all
 	@./scripts/check --setup full --suite $*
 
@@ -46,10 +47,15 @@ kernel-%: configured
 stock-qemu: configured
 	@./scripts/stock-qemu
 
+# The guest that tests migrate: Debian's kernel, and an init of our own
+.PHONY: guest
+guest: configured
+	@./host/guest/build-guest
+
 .PHONY: clean
 clean:
 	rm -rf build/qemu build/linux-* build/selftests* build/unpatched
-	rm -rf build/unit-* build/check build/host build/jobs build/results build/stock
+	rm -rf build/unit-* build/check build/host build/jobs build/results build/stock build/guest
 
 .PHONY: distclean
 distclean:
