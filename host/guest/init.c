@@ -153,7 +153,7 @@ static void work_memory(char *arg)
 
 /* --- Work: disk --- */
 
-/* What one request transfers; a disk has a multiple of it. */
+/* What one request transfers, at most. */
 #define CHUNK (64 * 1024)
 
 static int open_disk(const char *name, uint64_t *size)
@@ -179,11 +179,12 @@ static int open_disk(const char *name, uint64_t *size)
 static void transfer(int fd, bool write, void *data, uint64_t size,
                      unsigned int rest)
 {
-    for (uint64_t at = 0; at < size; at += CHUNK) {
-        ssize_t n = write ? pwrite(fd, data + at, CHUNK, at)
-                          : pread(fd, data + at, CHUNK, at);
+    size_t length;
 
-        if (n != CHUNK) {
+    for (uint64_t at = 0; at < size; at += length) {
+        length = size - at < CHUNK ? size - at : CHUNK;
+        if ((write ? pwrite(fd, data + at, length, at)
+                   : pread(fd, data + at, length, at)) != length) {
             die(write ? "write" : "read");
         }
         if (rest) {
