@@ -10,6 +10,8 @@
  *
  *   guest.modules=NAME,...  load these, and what they need; parameters are
  *                           given as NAME.PARAMETER=VALUE
+ *   guest.console=NAME      write lines to /dev/NAME: each byte for the serial
+ *                           port leaves the guest twice
  *   guest.work=WORK,...     do this for ever, a process each:
  *     memory:MB             own that much memory; write all of it, check it
  *     disk:NAME[:REST]      write all of /dev/NAME past the page cache, read it;
@@ -17,6 +19,9 @@
  *     net:IF:ADDRESS:SERVER:PORT
  *                           get datagrams back from an echo server; addresses
  *                           are of a /24
+ *     stress[:OPTION=VALUE]...
+ *                           threads that write to memory and check it, with
+ *                           figures for the console; see stress.c
  *     vga                   draw on the first display, read it back
  *
  * Each pass over all that a work has is reported on the console as "NAME: pass
@@ -25,6 +30,8 @@
  *
  * Nothing that was written looks like what was written elsewhere or in another
  * pass, or like zeros.
+ *
+ * On any other machine: init WORK...
  */
 
 #define _GNU_SOURCE
@@ -33,6 +40,8 @@
 #include <fcntl.h>
 #include <glob.h>
 #include <net/if.h>
+#include <pthread.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -42,6 +51,7 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -50,28 +60,69 @@
 
 #include <linux/fs.h>
 
-#define PAGE        4096
-#define PAGE_WORDS  (PAGE / sizeof(uint64_t))
-#define MB          (1024 * 1024)
+#include "guest.h"
 
-static const char *work_name;
+#define PAGE_WORDS  (PAGE / sizeof(uint64_t))
+
+const char *work_name;
 
 /* --- Console --- */
 
-/* One line in one piece, whoever else writes. */
-static void say(const char *format, ...)
-{
-    char line[256];
-    va_list args;
-    int n;
+/* Of all processes: whoever has it may write. */
+static pthread_mutex_t *console;
 
-    va_start(args, format);
-    n = vsnprintf(line, sizeof(line) - 1, format, args);
-    va_end(args);
-    line[n++] = '\n';
-    if (write(STDOUT_FILENO, line, n) != n) {
+static void create_console(void)
+{
+    pthread_mutexattr_t attr;
+
+    console = mmap(NULL, sizeof(*console), PROT_READ | PROT_WRITE,
+                   MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (console == MAP_FAILED) {
         _exit(1);
     }
+    pthread_mutexattr_init(&attr);
+    pthread_mutexattr_setpshared(&attr, PTHREAD_PROCESS_SHARED);
+    pthread_mutex_init(console, &attr);
+}
+
+static void __attribute__((noreturn)) kill_all(void)
+{
+    kill(0, SIGKILL);
+    _exit(1);
+}
+
+static void write_line(const char *format, va_list args)
+{
+    char line[LINE];
+    int n = vsnprintf(line, sizeof(line), format, args);
+
+    n = n < LINE ? n : LINE - 1;
+    line[n++] = '\n';
+    if (write(STDOUT_FILENO, line, n) != n) {
+        kill_all();
+    }
+}
+
+void say(const char *format, ...)
+{
+    va_list args;
+
+    va_start(args, format);
+    pthread_mutex_lock(console);
+    write_line(format, args);
+    pthread_mutex_unlock(console);
+    va_end(args);
+}
+
+/* The console is not given back: nobody can write before they have ended. */
+void end_all(const char *format, ...)
+{
+    va_list args;
+
+    va_start(args, format);
+    pthread_mutex_lock(console);
+    write_line(format, args);
+    kill_all();
 }
 
 static void pass_done(uint64_t pass)
@@ -79,7 +130,7 @@ static void pass_done(uint64_t pass)
     say("%s: pass %lu", work_name, pass);
 }
 
-static void die(const char *what)
+void die(const char *what)
 {
     say("WRONG %s: %s: %s", work_name, what, strerror(errno));
     _exit(1);
@@ -115,7 +166,7 @@ static void check_page(const uint64_t *words, uint64_t page, uint64_t pass)
     }
 }
 
-static void *allocate(size_t size)
+void *allocate(size_t size)
 {
     void *mem = mmap(NULL, size, PROT_READ | PROT_WRITE,
                      MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -513,6 +564,7 @@ static const struct {
     { "memory", work_memory },
     { "disk",   work_disk },
     { "net",    work_net },
+    { "stress", work_stress },
     { "vga",    work_vga },
 };
 
@@ -537,6 +589,8 @@ static void work_start(char *work)
             continue;
         }
         if (fork() == 0) {
+            /* If the first process can end, its works do so, too. */
+            prctl(PR_SET_PDEATHSIG, SIGKILL);
             work_name = work;
             works[i].run(arg);
         }
@@ -546,13 +600,11 @@ static void work_start(char *work)
     die(work);
 }
 
-int main(void)
+/* The machine is ours: mount what programs expect, take the console. */
+static void take_machine(void)
 {
-    static char cmdline[4096];
-    char *save;
     int fd;
 
-    work_name = "init";
     mkdir("/dev", 0755);
     mount("dev", "/dev", "devtmpfs", 0, NULL);
     mount("proc", "/proc", "proc", 0, NULL);
@@ -562,26 +614,74 @@ int main(void)
     dup2(fd, STDIN_FILENO);
     dup2(fd, STDOUT_FILENO);
     dup2(fd, STDERR_FILENO);
+}
 
+/* A device may be found a while after its driver is loaded. */
+static void set_console(const char *name)
+{
+    char path[64];
+    int fd = -1;
+
+    snprintf(path, sizeof(path), "/dev/%s", name);
+    for (int i = 0; fd < 0 && i < 1000; i++) {
+        fd = open(path, O_WRONLY);
+        if (fd < 0) {
+            usleep(10000);
+        }
+    }
+    if (fd < 0) {
+        die(path);
+    }
+    dup2(fd, STDOUT_FILENO);
+    close(fd);
+}
+
+static void start_guest(void)
+{
+    static char cmdline[4096];
+    char *save, *name;
+    int fd;
+
+    take_machine();
     fd = open("/proc/cmdline", O_RDONLY);
     if (fd < 0 || read(fd, cmdline, sizeof(cmdline) - 1) <= 0) {
         die("/proc/cmdline");
     }
     cmdline[strcspn(cmdline, "\n")] = 0;
 
-    for (char *name = strtok_r(option(cmdline, "guest.modules="), ",", &save);
+    for (name = strtok_r(option(cmdline, "guest.modules="), ",", &save);
          name; name = strtok_r(NULL, ",", &save)) {
         load_module(name, cmdline);
+    }
+    name = option(cmdline, "guest.console=");
+    if (*name) {
+        set_console(name);
     }
     say("guest: up");
     for (char *work = strtok_r(option(cmdline, "guest.work="), ",", &save);
          work; work = strtok_r(NULL, ",", &save)) {
         work_start(work);
     }
-    while (wait(NULL) > 0) {
+}
+
+int main(int argc, char **argv)
+{
+    work_name = "init";
+    create_console();
+    /* All works are in one process group, and nobody else is: kill_all() */
+    setsid();
+    signal(SIGPIPE, SIG_IGN);
+    if (getpid() == 1) {
+        start_guest();
+    }
+    for (int i = 1; i < argc && getpid() != 1; i++) {
+        work_start(argv[i]);
+    }
+    if (wait(NULL) > 0) {
         say("WRONG init: a work has ended");
     }
-    for (;;) {
-        pause();
+    while (getpid() == 1) {
+        pause(); /* a kernel needs its first process */
     }
+    return 1;
 }

@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""
+QEMU with the guest that is migrated in tests, see host/guest/init.c.
+"""
+
+from pathlib import Path
+import signal
+import subprocess
+import sys
+from typing import Any, Dict, Optional, Sequence
+
+BUILD = Path(__file__).resolve().parent.parent.parent / 'build'
+sys.path.insert(0, str(BUILD / 'src/qemu/python'))
+
+# pylint: disable=wrong-import-position,import-error
+from qemu.machine import QEMUMachine  # noqa: E402
+from qemu.machine.machine import VMLaunchFailure  # noqa: E402
+from qemu.qmp import ExecuteError, QMPError  # noqa: E402
+
+# Nothing that is waited for takes that long, in seconds.
+PATIENCE = 240
+
+
+class GuestError(Exception):
+    """What went wrong with a side or its guest, as the end of a sentence."""
+
+
+def last_line(text: Optional[str]) -> str:
+    """What a program has said at its end."""
+    lines = (text or '').strip().splitlines()
+    return lines[-1] if lines else 'nothing in its log'
+
+
+class GuestMachine(QEMUMachine):
+    """One side of a migration.  What goes wrong with it is a GuestError."""
+
+    def __init__(self, side: str, job: Path, logs: Path, *, guest: str,
+                 append: str, args: Sequence[str],
+                 wrapper: Sequence[str] = ()):
+        """
+        @param side: what errors and logs call it
+        @param job: folder for its sockets
+        @param logs: folder for its log
+        @param guest: folder in build/ with the kernel
+        @param append: more for the kernel's command line
+        @param wrapper: command that starts QEMU
+        """
+        # pylint: disable=too-many-arguments
+        # If this process is killed, QEMU goes with it.
+        super().__init__(str(BUILD / 'qemu/qemu-system-x86_64'), name=side,
+                         wrapper=['setpriv', '--pdeathsig', 'KILL', *wrapper],
+                         base_temp_dir=str(job), log_dir=str(logs),
+                         qmp_timer=PATIENCE)
+        self.side = side
+        self.log_path = logs / f'{side}.log'
+        self.add_args(
+            '-name', f'{side},debug-threads=on', '-nodefaults',
+            # TCG's nested guests get deadlines that are a minute away.
+            '-accel', 'kvm', '-cpu', 'host,-tsc-deadline',
+            '-kernel', str(BUILD / guest / 'vmlinux'),
+            '-initrd', str(BUILD / guest / 'initramfs.cpio'),
+            '-append', 'console=ttyS0 quiet panic=-1 nokaslr mitigations=off '
+            f'nowatchdog {append}', *args)
+
+    def launch(self) -> None:
+        """Start it."""
+        try:
+            super().launch()
+        except VMLaunchFailure as exc:
+            raise GuestError(f'the {self.side} did not start: '
+                             f'{last_line(exc.output)}') from exc
+
+    def cmd(self, cmd: str, args_dict: Optional[Dict[str, object]] = None,
+            conv_keys: Optional[bool] = None, **args: Any) -> Any:
+        """Run a QMP command."""
+        try:
+            return super().cmd(cmd, args_dict, conv_keys, **args)
+        except ExecuteError as exc:
+            raise GuestError(f"the {self.side} refused '{cmd}': "
+                             f'{exc}') from exc
+        except QMPError as exc:
+            # Its connection is the first to go.
+            self.wait_end()
+            self.check_running()
+            raise GuestError(f"the {self.side} does not answer to '{cmd}': "
+                             f'{exc}') from exc
+
+    def wait_end(self) -> None:
+        """Wait a moment for it to end."""
+        try:
+            self._subp.wait(timeout=5)
+        except subprocess.TimeoutExpired:
+            pass
+
+    def check_running(self) -> None:
+        """Has it not ended by itself?"""
+        if not self.is_running():
+            log = self.log_path.read_text(errors='replace')
+            raise GuestError(f'the {self.side} has ended, '
+                             f'{self.exit_reason()}: {last_line(log)}')
+
+    def exit_reason(self) -> str:
+        """How it has ended."""
+        status = self.exitcode() or 0
+        if status < 0:
+            return signal.Signals(-status).name
+        return f'status {status}'
+
+    def capabilities(self, **states: bool) -> None:
+        """Switch migration capabilities on or off."""
+        self.cmd('migrate-set-capabilities', capabilities=[
+            {'capability': name.replace('_', '-'), 'state': state}
+            for name, state in states.items()])
+
+    def migration(self) -> Dict[str, Any]:
+        """What query-migrate says."""
+        answer: Dict[str, Any] = self.cmd('query-migrate')
+        if answer.get('status') == 'failed':
+            raise GuestError(f'the {self.side} says that migration failed: '
+                             f"{answer.get('error-desc', 'no reason')}")
+        return answer
