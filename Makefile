@@ -2,7 +2,8 @@
 #
 # The way in, as in QEMU: configure first, then ninja does the work.
 
-SUITES = base patches unit host kernel kernel-full qtest qtest-full oracle
+SUITES = base patches unit host kernel kernel-full qtest qtest-full oracle \
+         demo demo-full
 
 .PHONY: all
 all: configured
@@ -18,7 +19,8 @@ check: all kernel-nouffd
 	@./scripts/check
 
 .PHONY: check-full
-check-full: all kernel-base kernel-debug kernel-nouffd stock-qemu guest
+check-full: all kernel-base kernel-debug kernel-nouffd stock-qemu guest \
+            guest-cloud
 	@./scripts/check --setup full
 
 .PHONY: $(SUITES:%=check-%)
@@ -26,6 +28,7 @@ check-kernel-full: kernel-base kernel-debug
 check-qtest check-qtest-full: kernel-nouffd
 check-qtest-full: kernel-base stock-qemu
 check-oracle: guest
+check-demo-full: guest-cloud
 $(filter-out check-patches,$(SUITES:%=check-%)): check-%: all
 	@./scripts/check --setup full --suite $*
 
@@ -47,15 +50,33 @@ kernel-%: configured
 stock-qemu: configured
 	@./scripts/stock-qemu
 
-# The guest that tests migrate: Debian's kernel, and an init of our own
-.PHONY: guest
+# The guests that are migrated: Debian's kernels, and an init of our own
+.PHONY: guest guest-cloud
 guest: configured
 	@./host/guest/build-guest
+guest-cloud: configured
+	@./host/guest/build-guest cloud
+
+# The base without the fork, to compare with
+.PHONY: base-qemu
+base-qemu: configured
+	@./scripts/base-qemu
+
+# OPTIONS are those of demo/run.
+.PHONY: demo
+demo: all guest-cloud
+	@./demo/run $(OPTIONS)
+
+# OPTIONS are those of bench/postcopy.
+.PHONY: bench
+bench: all guest-cloud base-qemu
+	@./bench/postcopy $(OPTIONS)
 
 .PHONY: clean
 clean:
 	rm -rf build/qemu build/linux-* build/selftests* build/unpatched
-	rm -rf build/unit-* build/check build/host build/jobs build/results build/stock build/guest
+	rm -rf build/unit-* build/check build/host build/jobs build/results build/stock
+	rm -rf build/guest build/guest-cloud build/demo* build/bench
 
 .PHONY: distclean
 distclean:
@@ -66,6 +87,8 @@ help:
 	@echo 'make                   build QEMU, the host kernel and its initramfs'
 	@echo 'make check             build, then run the tests'
 	@echo 'make check-full        all of them: those that take long, too'
+	@echo 'make demo              migrate a guest in two ways, and compare; OPTIONS=--help'
+	@echo 'make bench             the long comparison, docs/results.md; OPTIONS=--help'
 	@echo 'make check-SUITE       only one suite of: $(SUITES)'
 	@echo 'make check-patches     prove that every patch applies, builds and is clean'
 	@echo 'make export-patches    write the commits in build/src back to patches/'

@@ -1,0 +1,215 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""
+A guest that goes from one QEMU to the next, and what each step costs.
+"""
+
+import argparse
+from contextlib import ExitStack
+from datetime import datetime, timezone
+import os
+from pathlib import Path
+import re
+import shutil
+import tempfile
+import time
+from typing import Any, Dict, List
+
+import backing
+from console import Console
+import counters
+from hop import Hop, Link, MODES, Side
+import network
+from progress import Display
+from vm import BUILD, GuestError, PATIENCE
+
+SCHEMA = 1
+GUEST = 'guest-cloud'
+MB = 1 << 20
+DISK_MB = 4
+PRIORITY = 15
+
+
+def work(args: argparse.Namespace) -> str:
+    """What the guest does, see host/guest/init.c."""
+    return (f'stress:threads={args.threads}:own={args.own}:shared={args.shared}'
+            f':order={args.order}:write={args.write},disk:vda:20,'
+            f'net:eth0:10.0.2.15:10.0.2.2:{network.ECHO_PORT}')
+
+
+class Chain:
+    """The guest, and the QEMU that it is in."""
+
+    # pylint: disable=too-many-instance-attributes
+    def __init__(self, args: argparse.Namespace, stack: ExitStack):
+        self.args = args
+        self.stack = stack
+        self.logs: Path = args.output / 'logs'
+        self.job = Path(stack.enter_context(
+            tempfile.TemporaryDirectory(prefix='demo-')))
+        self.display = Display()
+        self.network = network.create_network(self.job, args.rtt)
+        stack.callback(self.network.close)
+        stack.enter_context(backing.prepared(args.backing, args.memory))
+        with open(self.job / 'disk', 'wb') as disk:
+            disk.truncate(DISK_MB * MB)
+        # What makes a QEMU as all others are, if this process is not.
+        self.ordinary = (['nice', '-n', str(PRIORITY)] if take_priority()
+                         else [])
+        self.sides = 0
+        # The guest's working set, as it says itself.
+        self.pages = 0
+        self.runs: List[Dict[str, Any]] = []
+        self.side = self.create_side('first', [])
+        self.side.launch()
+
+    def create_side(self, name: str, more: List[str]) -> Side:
+        """The next QEMU, which has not been launched."""
+        number = self.sides
+        self.sides += 1
+        name = f'{number}-{name}'
+        serial = Console(self.job / f'console-{number}')
+        trace = self.logs / f'{name}.strace'
+        tracer = (counters.userfaultfd_tracer(trace)
+                  if shutil.which('strace') else [])
+        side = Side(name, self.job, self.logs, guest=GUEST,
+                    append='guest.modules=virtio_blk,virtio_net '
+                    f'guest.console=vport0p1 guest.work={work(self.args)}',
+                    # The console is the first of the virtio devices, which
+                    # gives /dev/vport0p1 its name.
+                    args=[*serial.args(self.logs / f'{name}.console'),
+                          *self.machine_args(),
+                          # What the kernel has to say.
+                          '-serial', f'file:{self.logs}/{name}.kernel', *more],
+                    wrapper=[*self.network.wrapper(number),
+                             *self.ordinary, *tracer],
+                    guest_console=serial, trace=trace)
+        self.stack.callback(side.shutdown, hard=True)
+        return side
+
+    def machine_args(self) -> List[str]:
+        """The guest's hardware."""
+        return ['-machine', 'q35,memory-backend=ram', '-no-reboot',
+                '-smp', str(self.args.vcpus),
+                *backing.backing_args(self.args.backing, self.args.memory),
+                '-drive',
+                f'if=none,format=raw,id=disk,file={self.job}/disk',
+                '-device', 'virtio-blk-pci,drive=disk',
+                '-netdev', 'user,id=net',
+                '-device', 'virtio-net-pci,netdev=net']
+
+    def start_guest(self) -> None:
+        """Wait until it has been through all of its memory."""
+        start = time.monotonic()
+        while (waited := time.monotonic() - start) < PATIENCE:
+            self.side.look()
+            last = self.side.console.last()
+            if last and last.passes >= 1:
+                self.pages = int(self.side.console.up['pages'])
+                self.display.say(f'The guest works, {waited:.0f} s after its '
+                                 'start.')
+                return
+            time.sleep(0.1)
+        raise GuestError(f'the guest has not begun to work in {PATIENCE} s')
+
+    def migrate(self, mode: str, number: int) -> None:
+        """To another QEMU."""
+        run: Dict[str, Any] = {'mode': mode, 'round': number}
+        self.runs.append(run)
+        self.display.begin(f'{mode}, round {number}')
+        destination = self.create_side(mode, ['-incoming', 'defer'])
+        hop = Hop(self.side, destination, MODES[mode],
+                  Link(self.args.bandwidth * MB,
+                       self.args.postcopy_bandwidth * MB),
+                  self.network.uri(self.sides - 1), self.display.show)
+        try:
+            destination.launch()
+            run.update(hop.run(), ok=True, error=None)
+        except GuestError as exc:
+            run.update(ok=False, error=f'{mode}, round {number}, failed in '
+                       f'{hop.phase}: {exc}; logs are in {self.logs}')
+            raise GuestError(run['error']) from exc
+        run['verified_pages'] = self.pages
+        self.side.shutdown()
+        self.side = destination
+
+
+def take_priority() -> bool:
+    """
+    Go before what is looked at: between two passes of precopy there is little
+    time to switch, and a small host is busy.  False without root's rights.
+    """
+    try:
+        os.nice(-PRIORITY)
+        return True
+    except PermissionError:
+        return False
+
+
+def cpu_model() -> str:
+    """The processor's name."""
+    match = re.search(r'^model name\s*: (.*)$', Path('/proc/cpuinfo').read_text(
+        encoding='utf-8'), re.M)
+    return match[1] if match else 'unknown'
+
+
+def guest_kernel() -> str:
+    """The release of the guest's Linux."""
+    with open(BUILD / GUEST / 'vmlinux', 'rb') as image:
+        match = re.search(rb'Linux version (\S+)', image.read())
+    return match[1].decode() if match else 'unknown'
+
+
+def describe(args: argparse.Namespace, qemu: str) -> Dict[str, Any]:
+    """The head of the report, see docs/demo-report.md."""
+    return {
+        'schema': SCHEMA,
+        'date': datetime.now(timezone.utc).strftime('%Y-%m-%dT%H:%M:%SZ'),
+        'emulated': args.emulated,
+        'clock': 'instructions' if args.icount else 'wall',
+        'host': {
+            'kernel': os.uname().release,
+            'cpus': os.cpu_count(),
+            'memory_mb': os.sysconf('SC_PHYS_PAGES')
+            * os.sysconf('SC_PAGE_SIZE') // MB,
+            'cpu': cpu_model(),
+            'qemu': qemu,
+        },
+        'guest': {
+            'kernel': guest_kernel(), 'vcpus': args.vcpus,
+            'memory_mb': args.memory, 'backing': args.backing,
+            'threads': args.threads, 'own_mb': args.own,
+            'shared_mb': args.shared, 'order': args.order,
+            'write_percent': args.write,
+            'devices': ['virtio-blk', 'virtio-net'],
+        },
+        'link': {
+            'bandwidth': args.bandwidth * MB,
+            'postcopy_bandwidth': args.postcopy_bandwidth * MB or None,
+            'rtt_us': args.rtt,
+        },
+        'modes': args.modes,
+    }
+
+
+def measure(args: argparse.Namespace) -> Dict[str, Any]:
+    """
+    Do all migrations; returns the report.
+
+    If one fails, the report says so, and those that were to come are not done.
+    """
+    with ExitStack() as stack:
+        chain = Chain(args, stack)
+        version = chain.side.cmd('query-version')['qemu']
+        report = describe(args, f"{version['major']}.{version['minor']}."
+                          f"{version['micro']}")
+        report['runs'] = chain.runs
+        chain.start_guest()
+        try:
+            for number in range(1, args.rounds + 1):
+                # Whoever comes first has the others' past.
+                order = args.modes if number % 2 else args.modes[::-1]
+                for mode in order:
+                    chain.migrate(mode, number)
+        except GuestError as exc:
+            chain.display.say(f'error: {exc}')
+        return report
