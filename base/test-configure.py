@@ -46,7 +46,7 @@ class Project(unittest.TestCase):
         self.env = dict(os.environ, GIT_CONFIG_GLOBAL='/dev/null',
                         GIT_AUTHOR_NAME='A', GIT_AUTHOR_EMAIL='a@b',
                         GIT_COMMITTER_NAME='C', GIT_COMMITTER_EMAIL='c@d')
-        for name in ('base', 'scripts', 'host'):
+        for name in ('base', 'demo', 'scripts', 'host'):
             shutil.copytree(TOP / name, self.top / name)
         for name in ('configure', 'meson.build', 'meson_options.txt'):
             shutil.copy(TOP / name, self.top)
