@@ -17,12 +17,13 @@ from typing import Any, Dict, List
 import backing
 from console import Console
 import counters
-from hop import Hop, Link, MODES, Side
+from figures import SCHEMA
+from hop import Hop, Link, Side
+from modes import MODES
 import network
 from progress import Display
 from vm import BUILD, GuestError, PATIENCE
 
-SCHEMA = 1
 GUEST = 'guest-cloud'
 MB = 1 << 20
 DISK_MB = 4

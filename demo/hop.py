@@ -11,6 +11,7 @@ from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional
 import console
 from console import Console
 import counters
+from modes import Mode
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / 'host/guest'))
 # pylint: disable=wrong-import-position,import-error
@@ -20,20 +21,6 @@ from vm import GuestError, GuestMachine, PATIENCE  # noqa: E402
 HISTORY = 10
 # How long a look at both sides may be apart, in seconds.
 PAUSE = 0.03
-
-
-class Mode(NamedTuple):
-    """Who catches accesses to missing pages, and how requested ones come."""
-    kvm_userfault: bool
-    preempt: bool
-
-
-MODES = {
-    'userfaultfd': Mode(False, False),
-    'userfaultfd+preempt': Mode(False, True),
-    'kvm-userfault': Mode(True, False),
-    'kvm-userfault+preempt': Mode(True, True),
-}
 
 
 class Link(NamedTuple):

@@ -177,19 +177,23 @@ def waits(data: Data, mode: str) -> Optional[Waits]:
                  [counts.get(low, 0) for low in ordered[:-1]])
 
 
-def all_waits(data: Data) -> Dict[str, Waits]:
-    """Of all modes that have some."""
+def begin_waits(axes: Any, data: Data, title: str,
+                ylabel: str) -> Dict[str, Waits]:
+    """Begin a plot of waits; returns those of the modes that have some."""
+    axes.set_title(title)
+    axes.set(xlabel=units(data)['us'], ylabel=ylabel)
     found = {mode: waits(data, mode) for mode in all_modes(data)}
-    return {mode: some for mode, some in found.items() if some}
+    there = {mode: some for mode, some in found.items() if some}
+    if not there:
+        say_missing(axes)
+    return there
 
 
 def plot_histogram(axes: Any, data: Data) -> None:
     """Waits by how long they were."""
-    axes.set_title('How many waited how long')
-    axes.set(xlabel=units(data)['us'], ylabel='waits a migration')
-    found = all_waits(data)
+    found = begin_waits(axes, data, 'How many waited how long',
+                        'waits a migration')
     if not found:
-        say_missing(axes)
         return
     for mode, some in found.items():
         axes.stairs(some.counts, some.edges, linewidth=1.5,
@@ -201,11 +205,9 @@ def plot_histogram(axes: Any, data: Data) -> None:
 
 def plot_tail(axes: Any, data: Data) -> None:
     """The share of waits that were longer."""
-    axes.set_title('How many waited longer')
-    axes.set(xlabel=units(data)['us'], ylabel='% of the waits')
-    found = all_waits(data)
+    found = begin_waits(axes, data, 'How many waited longer',
+                        '% of the waits')
     if not found:
-        say_missing(axes)
         return
     for mode, some in found.items():
         total, passed, longer = sum(some.counts), 0.0, [100.0]

@@ -18,6 +18,7 @@ import backing  # noqa: E402
 import console  # noqa: E402
 import counters  # noqa: E402
 import hop  # noqa: E402
+import modes  # noqa: E402
 
 UP = 'stress: up threads=2 own=32 shared=16 pages=20480'
 LINE = ('stress: t=1500 pages=4000 pass=2 slow=60:3,80:1 stalls=2 '
@@ -186,7 +187,7 @@ class CommandLine(unittest.TestCase):
         text = subprocess.run([DEMO / 'run', '--help'], check=True,
                               stdout=subprocess.PIPE,
                               encoding='utf-8').stdout
-        for name in list(hop.MODES) + list(backing.BACKINGS):
+        for name in list(modes.MODES) + list(backing.BACKINGS):
             self.assertIn(name, text)
 
 
