@@ -11,7 +11,6 @@ from pathlib import Path
 import re
 import shutil
 import tempfile
-import time
 from typing import Any, Dict, List
 
 import backing
@@ -22,7 +21,7 @@ from hop import Hop, Link, Side
 from modes import MODES
 import network
 from progress import Display
-from vm import BUILD, GuestError, PATIENCE
+from vm import BUILD, GuestError, pauses
 
 GUEST = 'guest-cloud'
 MB = 1 << 20
@@ -100,8 +99,7 @@ class Chain:
 
     def start_guest(self) -> None:
         """Wait until it has been through all of its memory."""
-        start = time.monotonic()
-        while (waited := time.monotonic() - start) < PATIENCE:
+        for waited in pauses('work of the guest', 0.1):
             self.side.look()
             last = self.side.console.last()
             if last and last.passes >= 1:
@@ -109,8 +107,6 @@ class Chain:
                 self.display.say(f'The guest works, {waited:.0f} s after its '
                                  'start.')
                 return
-            time.sleep(0.1)
-        raise GuestError(f'the guest has not begun to work in {PATIENCE} s')
 
     def migrate(self, mode: str, number: int) -> None:
         """To another QEMU."""

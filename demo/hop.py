@@ -15,7 +15,7 @@ from modes import Mode
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / 'host/guest'))
 # pylint: disable=wrong-import-position,import-error
-from vm import GuestError, GuestMachine, PATIENCE  # noqa: E402
+from vm import GuestError, GuestMachine, pauses  # noqa: E402
 
 # What is kept of the time before a migration, in seconds.
 HISTORY = 10
@@ -132,8 +132,8 @@ class Hop:
 
     def looks(self, what: str) -> Iterator[None]:
         """Look at both sides, until the caller has what it waits for."""
-        start = shown = time.monotonic()
-        while time.monotonic() - start < PATIENCE:
+        shown = 0.0
+        for waited in pauses(what, PAUSE):
             for side in (self.source, self.destination):
                 side.look()
                 if 'migration failed' in side.events_seen:
@@ -142,11 +142,9 @@ class Hop:
             if self.threads:
                 self.threads.look()
             yield
-            if time.monotonic() - shown > 0.5:
-                shown = time.monotonic()
+            if waited - shown > 0.5:
+                shown = waited
                 self.show(self.progress())
-            time.sleep(PAUSE)
-        raise GuestError(f'no {what} in {PATIENCE} s')
 
     def check_order(self) -> None:
         """Was there postcopy before the end?"""

@@ -6,17 +6,13 @@ Without a round-trip time both sides share a Unix socket.  With one, each has a
 network namespace, and packets between these are delayed on their way.
 """
 
-import ctypes
-import os
 from pathlib import Path
-import socket
 import subprocess
-import threading
-from typing import List, Optional
+from typing import List
 
-ECHO_PORT = 9000
+from echo import ECHO_PORT, Echo  # noqa: F401
+
 MIGRATION_PORT = 9001
-CLONE_NEWNET = 0x40000000
 NAMES = ('demo-even', 'demo-odd')
 
 
@@ -37,37 +33,12 @@ def ip(command: str) -> None:
                            "root's rights and a kernel with netem")
 
 
-class Echo:  # pylint: disable=too-few-public-methods
-    """A server that sends each datagram back; guests know it by 10.0.2.2."""
-
-    def __init__(self, namespace: Optional[str] = None):
-        self.socket: Optional[socket.socket] = None
-        ready = threading.Event()
-        threading.Thread(target=self.serve, args=(namespace, ready),
-                         daemon=True).start()
-        ready.wait()
-
-    def serve(self, namespace: Optional[str], ready: threading.Event) -> None:
-        """A socket stays in the namespace of the thread that made it."""
-        if namespace:
-            fd = os.open(f'/run/netns/{namespace}', os.O_RDONLY)
-            ctypes.CDLL(None, use_errno=True).setns(fd, CLONE_NEWNET)
-            os.close(fd)
-        server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        server.bind(('127.0.0.1', ECHO_PORT))
-        self.socket = server
-        ready.set()
-        while True:
-            data, sender = server.recvfrom(65536)
-            server.sendto(data, sender)
-
-
 class LocalNetwork:
     """Both sides are as near to each other as can be."""
 
     def __init__(self, job: Path):
         self.job = job
-        self.echo = Echo()
+        self.echo = Echo('127.0.0.1')
 
     def wrapper(self, _number: int) -> List[str]:
         """What starts side NUMBER in its place."""
@@ -96,7 +67,7 @@ class ShapedNetwork:
             ip(f'-n {name} link set veth0 up')
             ip(f'tc -n {name} qdisc add dev veth0 root netem limit 100000 '
                f'delay {rtt_us / 2}us')
-        self.echoes = [Echo(name) for name in NAMES]
+        self.echoes = [Echo('127.0.0.1', name) for name in NAMES]
 
     @staticmethod
     def address(number: int) -> str:

@@ -7,7 +7,8 @@ from pathlib import Path
 import signal
 import subprocess
 import sys
-from typing import Any, Dict, Optional, Sequence
+import time
+from typing import Any, Dict, Iterator, Optional, Sequence
 
 BUILD = Path(__file__).resolve().parent.parent.parent / 'build'
 sys.path.insert(0, str(BUILD / 'src/qemu/python'))
@@ -23,6 +24,18 @@ PATIENCE = 240
 
 class GuestError(Exception):
     """What went wrong with a side or its guest, as the end of a sentence."""
+
+
+def pauses(what: str, length: float) -> Iterator[float]:
+    """
+    Pauses until the caller has what it waits for: how long it has waited, in
+    seconds.  A GuestError if that was too long.
+    """
+    start = time.monotonic()
+    while (waited := time.monotonic() - start) < PATIENCE:
+        yield waited
+        time.sleep(length)
+    raise GuestError(f'no {what} in {PATIENCE} s')
 
 
 def last_line(text: Optional[str]) -> str:
