@@ -28,6 +28,19 @@ qemu_configure() {
         qemu_link_firmware
 }
 
+# qemu_configure_once SOURCE ROOT WHAT: in ROOT/qemu, if it is not yet as here.
+qemu_configure_once() {
+    inputs=$(qemu_configure_inputs "$1")
+    stamp_is "$2/qemu/.inputs" "$inputs" && return
+    say "Configuring $3"
+    rm -rf "$2/qemu"
+    mkdir -p "$2/qemu"
+    (cd "$2/qemu" && quietly "$2/qemu.log" qemu_configure "$1") ||
+        die "QEMU's configure failed: $(last_error "$2/qemu.log")" \
+            "(see $2/qemu.log)"
+    stamp_set "$2/qemu/.inputs" "$inputs"
+}
+
 # What a configured QEMU depends on, but for what its own build notices.
 qemu_configure_inputs() {
     {
