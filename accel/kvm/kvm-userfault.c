@@ -243,19 +243,6 @@ void kvm_userfault_kick_vcpu(CPUState *cpu)
     }
 }
 
-static AddressSpace *vcpu_address_space(CPUState *cpu, MemTxAttrs attrs)
-{
-    return cpu_get_address_space(cpu, cpu_asidx_from_attrs(cpu, attrs));
-}
-
-AddressSpace *kvm_userfault_mmio_as(CPUState *cpu, MemTxAttrs attrs)
-{
-    if (likely(!qatomic_read(&ram_barrier_active))) {
-        return &address_space_memory;
-    }
-    return vcpu_address_space(cpu, attrs);
-}
-
 /*
  * The host page of RAM at @gpa.  Called in an RCU critical section.  The flat
  * view and KVM's slots can differ while slots are changed; then there is no
@@ -332,7 +319,7 @@ int kvm_userfault_handle_exit(CPUState *cpu, MemTxAttrs attrs, hwaddr gpa)
     };
 
     WITH_RCU_READ_LOCK_GUARD() {
-        if (!page_at(vcpu_address_space(cpu, attrs), attrs, gpa,
+        if (!page_at(kvm_userfault_vcpu_as(cpu, attrs), attrs, gpa,
                      &w.rb, &w.offset) ||
             !ram_barrier_add(&w)) {
             spurious_exit(cpu, gpa, w.rb, w.offset);

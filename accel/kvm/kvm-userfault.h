@@ -9,7 +9,10 @@
 #ifndef ACCEL_KVM_KVM_USERFAULT_H
 #define ACCEL_KVM_KVM_USERFAULT_H
 
+#include "exec/address-spaces.h"
+#include "hw/core/cpu.h"
 #include "system/kvm_int.h"
+#include "system/ram-barrier.h"
 
 struct kvm_userspace_memory_region2;
 
@@ -56,13 +59,27 @@ int kvm_userfault_handle_exit(CPUState *cpu, MemTxAttrs attrs, hwaddr gpa);
 /* AccelOpsClass.kick_vcpu_thread: also ends the wait above. */
 void kvm_userfault_kick_vcpu(CPUState *cpu);
 
+/* What the vCPU sees: in SMM, this is not address_space_memory. */
+static inline AddressSpace *kvm_userfault_vcpu_as(CPUState *cpu,
+                                                  MemTxAttrs attrs)
+{
+    return cpu_get_address_space(cpu, cpu_asidx_from_attrs(cpu, attrs));
+}
+
 /**
  * kvm_userfault_mmio_as: where the address of a KVM_EXIT_MMIO belongs to
  *
  * KVM leaves with the address of a page in RAM if an instruction that it
  * emulates needs one that is missing.  In SMM, other memory may be there.
  */
-AddressSpace *kvm_userfault_mmio_as(CPUState *cpu, MemTxAttrs attrs);
+static inline AddressSpace *kvm_userfault_mmio_as(CPUState *cpu,
+                                                  MemTxAttrs attrs)
+{
+    if (likely(!qatomic_read(&ram_barrier_active))) {
+        return &address_space_memory;
+    }
+    return kvm_userfault_vcpu_as(cpu, attrs);
+}
 
 /**
  * kvm_arch_userfault_state_pages: kvm_userfault_state_pages() for one vCPU
