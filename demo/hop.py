@@ -22,6 +22,10 @@ HISTORY = 10
 # How long a look at both sides may be apart, in seconds.
 PAUSE = 0.03
 
+# Nobody could have missed a page, which would compare nothing.
+COMPLETE = ('memory was complete before the guest could go on; let it write '
+            'more, or give less --bandwidth')
+
 
 class Link(NamedTuple):
     """What migration may use of the network; see migrate-set-parameters."""
@@ -151,9 +155,7 @@ class Hop:
         seen = self.source.events_seen
         if ('migration completed' in seen
                 and 'migration postcopy-active' not in seen):
-            raise GuestError('memory was complete before postcopy could '
-                             'begin; let the guest write more, or give less '
-                             'bandwidth')
+            raise GuestError(COMPLETE)
 
     def progress(self) -> Progress:
         """For whoever looks on."""
@@ -192,6 +194,8 @@ class Hop:
         self.switches_before = self.threads.total()
         self.completed = self.wait(self.destination, 'migration completed')
         self.wait(self.source, 'migration completed')
+        if self.completed <= self.resumed:
+            raise GuestError(COMPLETE)
 
     def sent_pages(self) -> int:
         """Pages that the source has sent so far."""
