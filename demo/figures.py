@@ -236,6 +236,23 @@ def is_new(mode: str) -> bool:
     return mode.startswith('kvm-userfault')
 
 
+def reference(data: Data, mode: str) -> Optional[str]:
+    """What a mode is compared with: userfaultfd, if there is, likewise."""
+    if not is_new(mode):
+        return None
+    same = mode.replace('kvm-userfault', 'userfaultfd')
+    return next((name for name in (same, 'userfaultfd')
+                 if name in all_modes(data)), None)
+
+
+def ratio(data: Data, figure: Figure, mode: str) -> Optional[float]:
+    """What a figure is of that mode's, if both were measured."""
+    base = reference(data, mode)
+    old = figure.median(data, base) if base else None
+    new = figure.median(data, mode)
+    return new / old if new is not None and old else None
+
+
 def problems(data: Data) -> List[str]:
     """What did not go well, the worst first."""
     runs = all_runs(data)

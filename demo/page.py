@@ -7,7 +7,8 @@ from typing import Iterable, List, Optional
 from figures import (
     Data, FIGURES, Figure, RUN_FIGURES, Run, SCHEMA, all_modes, all_runs, cell,
     check_schema, clock_text, counted, dig, failures, guest_text, host_text,
-    is_new, link_text, runs_text, scaled, sentence, shown, units, verdict)
+    link_text, ratio, reference, runs_text, scaled, sentence, shown, units,
+    verdict)
 from screen import failure_text
 from plots import (
     Plot, bar_plots, dashes, latency_plots, mode_colours, rate_plots, svg)
@@ -178,25 +179,14 @@ def row(title: str, cells: Iterable[str]) -> str:
                    + ''.join(cells))
 
 
-def reference(modes: List[str], mode: str) -> Optional[str]:
-    """What a mode is compared with: userfaultfd, if there is, likewise."""
-    if not is_new(mode):
-        return None
-    same = mode.replace('kvm-userfault', 'userfaultfd')
-    return next((name for name in (same, 'userfaultfd') if name in modes),
-                None)
-
-
-def ratio(data: Data, figure: Figure, mode: str) -> str:
+def ratio_text(data: Data, figure: Figure, mode: str) -> str:
     """What a figure is of userfaultfd's."""
-    base = reference(all_modes(data), mode)
-    if base is None:
+    if reference(data, mode) is None:
         return ''
-    old, new = figure.median(data, base), figure.median(data, mode)
-    text = (f'×{new / old:.2f}' if figure.better and new is not None and old
-            else '')
+    share = ratio(data, figure, mode) if figure.better else None
     # Without one as well, so that the numbers are below each other.
-    return element('span', text, class_='ratio')
+    return element('span', '' if share is None else f'×{share:.2f}',
+                   class_='ratio')
 
 
 def best_modes(data: Data, figure: Figure) -> List[str]:
@@ -225,7 +215,7 @@ def summary_table(data: Data) -> str:
             text = cell(data, figure, mode)
             kind = ('failed' if text == 'FAILED'
                     else 'best' if mode in best else 'value')
-            cells.append(element('td', text + ratio(data, figure, mode),
+            cells.append(element('td', text + ratio_text(data, figure, mode),
                                  class_=kind))
         rows.append(row(figure.label(data), cells))
     caption = (f'Medians of {runs_text(data)}. The best value of a row is '
@@ -374,7 +364,8 @@ def html(data: Data) -> str:
         section('Latency of accesses', key(data), plots(
             data, latency_plots(data), 'Accesses of the guest that took 32 '
             f"{units(data)['us']} or more, from the switch-over to the last "
-            'page; both axes of the second plot are logarithmic.')),
+            'page; both axes of the second plot are logarithmic. Quantiles '
+            'are of the slowest, as many as pages were asked for.')),
         section('Costs', plots(
             data, bar_plots(data), 'Bars: medians; circles: rounds. Frames: '
             'huge pages before the migration.')),

@@ -58,6 +58,15 @@ class Samples(unittest.TestCase):
         self.assertEqual(hop.quantile(buckets, 15), 30)
         self.assertEqual(hop.quantile(buckets, 20), 40)
 
+    def test_slowest(self) -> None:
+        """From the upper end, and no more than there are."""
+        buckets = [(10, 20, 10), (20, 40, 10)]
+        self.assertEqual(hop.slowest(buckets, 0), [])
+        self.assertEqual(hop.slowest(buckets, 4), [(20, 40, 4)])
+        self.assertEqual(hop.slowest(buckets, 12),
+                         [(10, 20, 2), (20, 40, 10)])
+        self.assertEqual(hop.slowest(buckets, 30), buckets)
+
 
 class Consoles(unittest.TestCase):
     """A guest's serial port."""
