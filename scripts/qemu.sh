@@ -22,7 +22,7 @@ qemu_configure() {
         --with-pkgversion="kvm-userfault on $(git -C "$1" log -1 --format=%s base)" \
         --enable-kvm --enable-tcg --enable-slirp --enable-linux-aio \
         --enable-pixman --enable-fdt=system --enable-attr --enable-cap-ng \
-        --enable-gnutls \
+        --enable-gnutls --enable-rdma --enable-replication \
         --enable-virtfs --enable-vhost-kernel --enable-vhost-net \
         --enable-vhost-user --enable-vhost-vdpa &&
         qemu_link_firmware
