@@ -13,6 +13,8 @@ unset GIT_DIR GIT_WORK_TREE GIT_INDEX_FILE
 
 # ccache finds what another clone has compiled only if paths are relative.
 export CCACHE_BASEDIR=$top CCACHE_NOHASHDIR=1
+# What is not in the cache costs no preprocessor, a sixth of a first build.
+export CCACHE_DEPEND=1
 
 # compiler NAME: how to call it, through ccache if that is there.
 compiler() {
