@@ -467,7 +467,8 @@ static void append_stalls(struct text *text)
         return;
     }
     more = append(text, 0, " stalls=%" PRIu64, n);
-    for (unsigned int i = 0; (w = earliest_stall()); i++) {
+    /* What is listed meanwhile is counted in the next line, and listed there. */
+    for (uint64_t i = 0; i < n && (w = earliest_stall()); i++) {
         const struct stall *stall = &w->stall[w->taken % STALLS];
 
         more = more && i < STALLS &&
