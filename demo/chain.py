@@ -46,7 +46,7 @@ class Chain:
         self.logs: Path = args.output / 'logs'
         self.job = Path(stack.enter_context(
             tempfile.TemporaryDirectory(prefix='demo-')))
-        self.display = Display()
+        self.display = Display(args.live)
         self.network = network.create_network(self.job, args.rtt)
         stack.callback(self.network.close)
         stack.enter_context(backing.prepared(args.backing, args.memory))

@@ -5,7 +5,6 @@ elsewhere a line for each phase.
 """
 
 import shutil
-import sys
 
 from hop import Progress
 
@@ -13,8 +12,8 @@ from hop import Progress
 class Display:
     """Whoever looks on."""
 
-    def __init__(self) -> None:
-        self.terminal = sys.stdout.isatty()
+    def __init__(self, terminal: bool) -> None:
+        self.terminal = terminal
         self.title = ''
         self.phase = ''
 
