@@ -194,6 +194,8 @@ RATE = [
 ]
 HUGE = Figure('huge pages kept, %', lambda run: percent(
     number(run, 'huge_after_kb'), number(run, 'huge_before_kb')), 1)
+HUGE_AFTER = Figure('huge after, MB', scaled(1024, 'huge_after_kb'), count=True)
+REQUESTS = Figure('requests', plain('requests'), count=True)
 VERIFIED = Figure('memory verified, pages', plain('verified_pages'),
                   count=True)
 
@@ -204,15 +206,14 @@ FIGURES = [DOWNTIME, LAST_PAGE, FAULTS, *LATENCY, CALLS, USERFAULTFD, SWITCHES,
 RUN_FIGURES = [
     Figure('precopy, {ms}', plain('precopy_ms')), DOWNTIME, LAST_PAGE,
     Figure('pages placed', plain('pages_placed'), count=True),
-    Figure('requests', plain('requests'), count=True), FAULTS,
+    REQUESTS, FAULTS,
     Figure('waits of devices', plain('barrier_waits'), count=True),
     *LATENCY,
     Figure('touches over 1 {ms}', lambda run: float(len(run['stalls']))
            if run.get('stalls') is not None else None, count=True),
     CALLS, USERFAULTFD, SWITCHES, *RATE,
     Figure('huge before, MB', scaled(1024, 'huge_before_kb'), count=True),
-    Figure('huge after, MB', scaled(1024, 'huge_after_kb'), count=True),
-    VERIFIED, Figure('checks', plain('checked_pages'), count=True),
+    HUGE_AFTER, VERIFIED, Figure('checks', plain('checked_pages'), count=True),
 ]
 
 
