@@ -194,7 +194,8 @@ RATE = [
 ]
 HUGE = Figure('huge pages kept, %', lambda run: percent(
     number(run, 'huge_after_kb'), number(run, 'huge_before_kb')), 1)
-HUGE_AFTER = Figure('huge after, MB', scaled(1024, 'huge_after_kb'), count=True)
+HUGE_AFTER = Figure('huge after, MB', scaled(1024, 'huge_after_kb'),
+                    count=True)
 REQUESTS = Figure('requests', plain('requests'), count=True)
 VERIFIED = Figure('memory verified, pages', plain('verified_pages'),
                   count=True)

@@ -25,6 +25,11 @@ compiler() {
     fi
 }
 
+# How many jobs make gets: as many as ninja takes by itself.
+make_jobs() {
+    echo "$(($(nproc) + 2))"
+}
+
 say() {
     printf '%s\n' "$*"
 }
