@@ -151,9 +151,8 @@ def cpu_model() -> str:
 
 def guest_kernel() -> str:
     """The release of the guest's Linux."""
-    with open(BUILD / GUEST / 'vmlinux', 'rb') as image:
-        match = re.search(rb'Linux version (\S+)', image.read())
-    return match[1].decode() if match else 'unknown'
+    return (BUILD / GUEST / 'kernel/release').read_text(
+        encoding='utf-8').strip()
 
 
 def describe(args: argparse.Namespace, qemu: str) -> Dict[str, Any]:

@@ -70,7 +70,7 @@ class GuestMachine(QEMUMachine):
             '-name', f'{side},debug-threads=on', '-nodefaults',
             # TCG's nested guests get deadlines that are a minute away.
             '-accel', 'kvm', '-cpu', 'host,-tsc-deadline',
-            '-kernel', str(BUILD / guest / 'vmlinux'),
+            '-kernel', str(BUILD / guest / 'kernel/image'),
             '-initrd', str(BUILD / guest / 'initramfs.cpio'),
             '-append', 'console=ttyS0 quiet panic=-1 nokaslr mitigations=off '
             f'nowatchdog {append}', *args)
