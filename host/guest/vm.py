@@ -59,9 +59,11 @@ class GuestMachine(QEMUMachine):
         @param wrapper: command that starts QEMU
         """
         # pylint: disable=too-many-arguments
-        # If this process is killed, QEMU goes with it.
+        # If this process is killed, QEMU goes with it; a terminal's Ctrl-C is
+        # for this process, which then ends QEMU.
         super().__init__(str(BUILD / 'qemu/qemu-system-x86_64'), name=side,
-                         wrapper=['setpriv', '--pdeathsig', 'KILL', *wrapper],
+                         wrapper=['setsid', 'setpriv', '--pdeathsig', 'KILL',
+                                  *wrapper],
                          base_temp_dir=str(job), log_dir=str(logs),
                          qmp_timer=PATIENCE)
         self.side = side
