@@ -273,7 +273,7 @@ def dress_bars(axes: Any, data: Data, title: str, longest: float) -> None:
     axes.grid(False, axis='y')
     axes.tick_params(axis='y', length=0)
     axes.locator_params(axis='x', nbins=5)
-    axes.xaxis.set_major_formatter('{x:,g}')
+    axes.xaxis.set_major_formatter('{x:,.10g}')
     # Room for the values, which have as many letters in a short bar.
     axes.set_xlim(0, longest * 1.3 or 1)
 
