@@ -186,6 +186,8 @@ class CommandLine(unittest.TestCase):
         self.assertIn("'fast' is not one of: userfaultfd",
                       self.refused('--modes', 'fast'))
         self.assertIn("'0' is not a number", self.refused('--rounds', '0'))
+        self.assertIn('the guest has 64 MB',
+                      self.refused('--memory', '64', '--own', '64'))
         # It was out of memory with that.
         self.assertIn('the guest has 192 MB',
                       self.refused('--memory', '192', '--own', '48',
