@@ -7,6 +7,7 @@
  */
 
 #include "qemu/osdep.h"
+#include "qapi/error.h"
 #include "migration/postcopy-kvm-userfault.h"
 #include "system/kvm-userfault.h"
 #include "postcopy-fault.h"
@@ -19,6 +20,17 @@ static bool not_supported_by_host(MigrationIncomingState *mis, Error **errp)
 const PostcopyFaultOps postcopy_kvm_userfault_ops = {
     .backend = POSTCOPY_FAULT_BACKEND_KVM_USERFAULT,
     .supported_by_host = not_supported_by_host,
+};
+
+static bool no_userfaultfd(MigrationIncomingState *mis, Error **errp)
+{
+    error_setg(errp, "Userfaultfd not available: this is not Linux");
+    return false;
+}
+
+const PostcopyFaultOps postcopy_userfaultfd_ops = {
+    .backend = POSTCOPY_FAULT_BACKEND_USERFAULTFD,
+    .supported_by_host = no_userfaultfd,
 };
 
 bool postcopy_kvm_userfault_active(void)

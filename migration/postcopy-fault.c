@@ -9,79 +9,155 @@
 #include "qemu/osdep.h"
 #include "monitor/monitor.h"
 #include "qapi/error.h"
+#include "qemu/error-report.h"
+#include "qemu/lockable.h"
 #include "system/kvm-userfault.h"
 #include "system/runstate.h"
 #include "migration.h"
 #include "options.h"
 #include "postcopy-fault.h"
 #include "postcopy-ram.h"
+#include "qemu-file.h"
 
-/* Of this migration, or of the last one; NULL before. */
+/* The last one that was latched, for query-migrate; NULL before. */
 static const PostcopyFaultOps *used;
 
-static const PostcopyFaultOps *ops_of(const bool *caps)
+/* RDMA writes to guest memory by itself.  Set before RAM can come in. */
+static bool incoming_rdma;
+
+/* --- Which backend --- */
+
+static bool kvm_userfault_possible(MigrationIncomingState *mis,
+                                   const bool *caps, Error **errp)
 {
-    return caps[MIGRATION_CAPABILITY_POSTCOPY_KVM_USERFAULT] ?
-           &postcopy_kvm_userfault_ops : &postcopy_userfaultfd_ops;
+    if (kvm_userfault_setting() == ON_OFF_AUTO_OFF) {
+        error_setg(errp, "KVM userfault is forbidden by '-accel "
+                   "kvm,userfault=off'");
+        return false;
+    }
+    if (caps[MIGRATION_CAPABILITY_X_COLO]) {
+        error_setg(errp, "KVM userfault is not compatible with capability "
+                   "'x-colo'; switch one of them off");
+        return false;
+    }
+    if (incoming_rdma) {
+        error_setg(errp, "KVM userfault is not compatible with RDMA, which "
+                   "writes to guest memory by itself; use another transport");
+        return false;
+    }
+    return postcopy_kvm_userfault_ops.supported_by_host(mis, errp);
 }
 
-const PostcopyFaultOps *postcopy_fault_ops(void)
+/*
+ * The backend for these capabilities, or NULL with the reasons.  It depends on
+ * the host and the VM, too, so the answer holds for now.
+ */
+static const PostcopyFaultOps *choose(MigrationIncomingState *mis,
+                                      const bool *caps, Error **errp)
 {
-    return ops_of(migrate_get_current()->capabilities);
+    Error *userfaultfd_err = NULL, *kvm_err = NULL;
+
+    if (caps[MIGRATION_CAPABILITY_POSTCOPY_KVM_USERFAULT]) {
+        return kvm_userfault_possible(mis, caps, errp) ?
+               &postcopy_kvm_userfault_ops : NULL;
+    }
+    if (postcopy_userfaultfd_ops.supported_by_host(mis, &userfaultfd_err)) {
+        return &postcopy_userfaultfd_ops;
+    }
+    if (kvm_userfault_possible(mis, caps, &kvm_err)) {
+        error_free(userfaultfd_err);
+        return &postcopy_kvm_userfault_ops;
+    }
+    error_setg(errp, "%s; and without userfaultfd: %s",
+               error_get_pretty(userfaultfd_err), error_get_pretty(kvm_err));
+    error_free(userfaultfd_err);
+    error_free(kvm_err);
+    return NULL;
 }
 
-const PostcopyFaultOps *postcopy_fault_begin(void)
+bool postcopy_fault_latch(MigrationIncomingState *mis, Error **errp)
 {
-    used = postcopy_fault_ops();
-    return used;
+    const bool *caps = migrate_get_current()->capabilities;
+    const PostcopyFaultOps *ops = choose(mis, caps, errp);
+
+    if (!ops) {
+        return false;
+    }
+    if (ops == &postcopy_kvm_userfault_ops &&
+        !caps[MIGRATION_CAPABILITY_POSTCOPY_KVM_USERFAULT]) {
+        warn_report("userfaultfd does not work for this VM on this host: "
+                    "postcopy uses KVM userfault instead");
+    }
+    used = ops;
+    /* Any thread may ask; it finds what was set up before. */
+    qatomic_store_release(&mis->postcopy_fault, ops);
+    return true;
 }
+
+void postcopy_fault_unlatch(MigrationIncomingState *mis)
+{
+    qatomic_set(&mis->postcopy_fault, NULL);
+}
+
+const PostcopyFaultOps *postcopy_fault_ops(MigrationIncomingState *mis)
+{
+    /* Pairs with postcopy_fault_latch(). */
+    return qatomic_load_acquire(&mis->postcopy_fault);
+}
+
+/* --- Capabilities --- */
 
 void postcopy_fault_init(MigrationState *s)
 {
-    if (kvm_userfault_requested()) {
+    if (kvm_userfault_setting() == ON_OFF_AUTO_ON) {
         s->capabilities[MIGRATION_CAPABILITY_POSTCOPY_KVM_USERFAULT] = true;
     }
-}
-
-static bool cap_changes(const bool *old_caps, const bool *new_caps, int cap)
-{
-    return old_caps[cap] != new_caps[cap];
 }
 
 /* Only the destination has to be able to do it. */
 static bool probe(const bool *old_caps, const bool *new_caps, Error **errp)
 {
+    const int cap = MIGRATION_CAPABILITY_POSTCOPY_KVM_USERFAULT;
+    MigrationIncomingState *mis = migration_incoming_get_current();
+    bool ram = new_caps[MIGRATION_CAPABILITY_POSTCOPY_RAM];
+
     if (!runstate_check(RUN_STATE_INMIGRATE)) {
         return true;
     }
-    if (!new_caps[MIGRATION_CAPABILITY_POSTCOPY_RAM]) {
+    if (!ram) {
         /* Say early what will not work later. */
-        return !new_caps[MIGRATION_CAPABILITY_POSTCOPY_KVM_USERFAULT] ||
-               kvm_userfault_supported(errp);
+        return !new_caps[cap] || old_caps[cap] || kvm_userfault_supported(errp);
     }
     /* This is reasonably expensive, so only when something changes. */
-    if (!cap_changes(old_caps, new_caps, MIGRATION_CAPABILITY_POSTCOPY_RAM) &&
-        !cap_changes(old_caps, new_caps,
-                     MIGRATION_CAPABILITY_POSTCOPY_KVM_USERFAULT)) {
+    if (old_caps[MIGRATION_CAPABILITY_POSTCOPY_RAM] &&
+        old_caps[cap] == new_caps[cap]) {
         return true;
     }
-    return ops_of(new_caps)->supported_by_host(migration_incoming_get_current(),
-                                               errp);
+    return choose(mis, new_caps, errp);
+}
+
+/* The first capability that would change, or -1. */
+static int first_change(const bool *old_caps, const bool *new_caps)
+{
+    for (int cap = 0; cap < MIGRATION_CAPABILITY__MAX; cap++) {
+        if (old_caps[cap] != new_caps[cap]) {
+            return cap;
+        }
+    }
+    return -1;
 }
 
 bool postcopy_fault_caps_check(const bool *old_caps, const bool *new_caps,
                                Error **errp)
 {
     ERRP_GUARD();
-    PostcopyState ps = postcopy_state_get();
+    int changed = first_change(old_caps, new_caps);
 
-    if (cap_changes(old_caps, new_caps,
-                    MIGRATION_CAPABILITY_POSTCOPY_KVM_USERFAULT) &&
-        ps >= POSTCOPY_INCOMING_ADVISE && ps < POSTCOPY_INCOMING_END &&
-        migration_incoming_get_current()->from_src_file) {
-        error_setg(errp, "Capability 'postcopy-kvm-userfault' can't be changed "
-                   "while a postcopy migration comes in; set it before "
-                   "'migrate-incoming'");
+    if (changed >= 0 && migration_incoming_postcopy_advised() &&
+        postcopy_fault_ops(migration_incoming_get_current())) {
+        error_setg(errp, "Capability '%s' can't be changed while a postcopy "
+                   "migration comes in; set it before 'migrate-incoming'",
+                   MigrationCapability_str(changed));
         return false;
     }
     if (new_caps[MIGRATION_CAPABILITY_POSTCOPY_KVM_USERFAULT] &&
@@ -90,23 +166,17 @@ bool postcopy_fault_caps_check(const bool *old_caps, const bool *new_caps,
                    "compatible with 'x-colo'; switch one of them off");
         return false;
     }
-    if (probe(old_caps, new_caps, errp)) {
-        return true;
-    }
-    if (!new_caps[MIGRATION_CAPABILITY_POSTCOPY_KVM_USERFAULT] &&
-        kvm_userfault_host() == KVM_USERFAULT_SUPPORT_FULL) {
-        error_prepend(errp, "Postcopy is not supported unless capability "
-                      "'postcopy-kvm-userfault' is set first: ");
-    } else {
+    if (!probe(old_caps, new_caps, errp)) {
         error_prepend(errp, "Postcopy is not supported: ");
+        return false;
     }
-    return false;
+    return true;
 }
 
 bool postcopy_fault_transport_check(const MigrationAddress *addr, Error **errp)
 {
-    if (addr->transport != MIGRATION_ADDRESS_TYPE_RDMA ||
-        !migrate_postcopy_kvm_userfault()) {
+    incoming_rdma = addr->transport == MIGRATION_ADDRESS_TYPE_RDMA;
+    if (!incoming_rdma || !migrate_postcopy_kvm_userfault()) {
         return true;
     }
     error_setg(errp, "Capability 'postcopy-kvm-userfault' is not compatible "
@@ -114,6 +184,138 @@ bool postcopy_fault_transport_check(const MigrationAddress *addr, Error **errp)
                "off or use another transport");
     return false;
 }
+
+/* --- The way of a migration --- */
+
+int postcopy_fault_discard_range(RAMBlock *rb, uint64_t start, size_t length)
+{
+    MigrationIncomingState *mis = migration_incoming_get_current();
+    const PostcopyFaultOps *ops = postcopy_fault_ops(mis);
+    Error *err = NULL;
+
+    if (!ops->discard_range || ops->discard_range(rb, start, length, &err)) {
+        return 0;
+    }
+    error_report_err(err);
+    return -1;
+}
+
+bool coroutine_fn postcopy_fault_before_devices(MigrationIncomingState *mis)
+{
+    const PostcopyFaultOps *ops = postcopy_fault_ops(mis);
+    Error *err = NULL;
+
+    if (!ops || !ops->before_devices || ops->before_devices(mis, &err)) {
+        return true;
+    }
+    error_report_err(err);
+    return false;
+}
+
+bool postcopy_fault_waits_for_channel(MigrationIncomingState *mis)
+{
+    const PostcopyFaultOps *ops = postcopy_fault_ops(mis);
+
+    return ops && ops->before_devices;
+}
+
+void postcopy_fault_before_run(MigrationIncomingState *mis, QEMUBHFunc *run)
+{
+    const PostcopyFaultOps *ops = postcopy_fault_ops(mis);
+
+    if (ops && ops->before_run) {
+        ops->before_run(mis, run);
+    } else {
+        migration_bh_schedule(run, mis);
+    }
+}
+
+bool postcopy_fault_complete(MigrationIncomingState *mis)
+{
+    const PostcopyFaultOps *ops = postcopy_fault_ops(mis);
+    Error *err = NULL;
+
+    if (!ops || !ops->complete || ops->complete(mis, &err)) {
+        return true;
+    }
+    error_report_err(err);
+    return false;
+}
+
+/* --- Links that break --- */
+
+bool postcopy_fault_listens(MigrationIncomingState *mis)
+{
+    return !mis->have_listen_thread || qemu_thread_is_self(&mis->listen_thread);
+}
+
+bool postcopy_fault_can_pause(MigrationIncomingState *mis)
+{
+    const PostcopyFaultOps *ops = postcopy_fault_ops(mis);
+
+    if (!ops) {
+        return false;
+    }
+    switch (postcopy_state_get()) {
+    case POSTCOPY_INCOMING_LISTENING:
+        /* The main thread has the device state already. */
+        return ops->before_devices && mis->have_listen_thread &&
+               postcopy_fault_listens(mis);
+    case POSTCOPY_INCOMING_RUNNING:
+        return postcopy_fault_listens(mis);
+    default:
+        return false;
+    }
+}
+
+QEMUFile *postcopy_fault_steal_stream(MigrationIncomingState *mis)
+{
+    QEMU_LOCK_GUARD(&mis->postcopy_link_mutex);
+    return g_steal_pointer(&mis->from_src_file);
+}
+
+int postcopy_fault_break_link(MigrationIncomingState *mis)
+{
+    int ret = 0;
+
+    /* First, so that whoever sends with a lock held gets an error. */
+    WITH_QEMU_LOCK_GUARD(&mis->postcopy_link_mutex) {
+        if (mis->from_src_file) {
+            ret = qemu_file_shutdown(mis->from_src_file);
+        }
+    }
+    WITH_QEMU_LOCK_GUARD(&mis->page_request_mutex) {
+        mis->postcopy_link_broken = true;
+        qemu_cond_signal(&mis->page_request_cond);
+    }
+    return ret;
+}
+
+void postcopy_fault_mend_link(MigrationIncomingState *mis)
+{
+    QEMU_LOCK_GUARD(&mis->page_request_mutex);
+    mis->postcopy_link_broken = false;
+}
+
+bool postcopy_fault_drained(MigrationIncomingState *mis)
+{
+    const PostcopyFaultOps *ops = postcopy_fault_ops(mis);
+
+    if (!ops || !ops->before_devices ||
+        mis->preempt_thread_status != PREEMPT_THREAD_CREATED) {
+        return true;
+    }
+    QEMU_LOCK_GUARD(&mis->page_request_mutex);
+    while (qatomic_read(&mis->page_requested_count)) {
+        if (mis->postcopy_link_broken) {
+            return false;
+        }
+        qemu_cond_wait(&mis->page_request_cond, &mis->page_request_mutex);
+    }
+    return true;
+}
+
+/* --- What is told of it --- */
 
 void postcopy_fault_fill_info(MigrationInfo *info)
 {

@@ -16,10 +16,12 @@
  * Postcopy's destination needs two things from the host: to be told of an
  * access to a page that is missing, and to make a page available at once and
  * as a whole.  A backend does both.  All else is shared: the protocol, the
- * threads that read the stream, RAMBlock.receivedmap, the tree of requested
- * pages, recovery and blocktime.
+ * threads that read the stream, the tree of requested pages, recovery and
+ * blocktime.
  *
- * The callbacks are in the order of their use.
+ * The callbacks are in the order of their use.  Those that are NULL have
+ * nothing to do.  Those that can fail return false with *@errp set.  All run in
+ * the main thread with the BQL held unless they say otherwise.
  */
 typedef struct PostcopyFaultOps {
     PostcopyFaultBackend backend;
@@ -35,65 +37,90 @@ typedef struct PostcopyFaultOps {
      * The pages' bits in receivedmap are clear: their contents are those of
      * another time.  Offsets and lengths are in bytes, of host pages.
      */
-    int (*discard_range)(RAMBlock *rb, uint64_t start, size_t length);
+    bool (*discard_range)(RAMBlock *rb, uint64_t start, size_t length,
+                          Error **errp);
 
-    /* Called for each block before the guest's first page is discarded. */
-    int (*prepare_discard)(RAMBlock *rb, void *opaque);
+    /* Called before the guest's first page is discarded. */
+    bool (*prepare_discard)(MigrationIncomingState *mis, Error **errp);
 
-    /*
-     * The last discard is over.  Errors are reported, and end in cleanup().
-     * All but fault_thread() run in the main thread.
-     */
-    int (*setup)(MigrationIncomingState *mis);
+    /* The last discard is over.  An error ends in cleanup(). */
+    bool (*setup)(MigrationIncomingState *mis, Error **errp);
 
     /* The thread that sends requests; see postcopy_ram_fault_thread(). */
     void *(*fault_thread)(void *opaque);
 
     /* From now on accesses to missing pages are caught. */
-    int (*arm)(MigrationIncomingState *mis);
+    bool (*arm)(MigrationIncomingState *mis, Error **errp);
 
     /*
      * Pages arrive, before the device state is loaded: wait for those that
-     * must be there.  May be NULL.  Runs in the incoming migration's coroutine.
+     * must be there.  Runs in the incoming migration's coroutine.
+     *
+     * A backend that has it can also wait for a link that breaks from now on:
+     * the migration is paused, and can be recovered, before the VM runs.
      */
     bool (*before_devices)(MigrationIncomingState *mis, Error **errp);
 
     /*
      * The device state is loaded: have @run called in the main loop when the
-     * VM can go on.
+     * VM can go on.  If NULL, that is at once.
      */
     void (*before_run)(MigrationIncomingState *mis, QEMUBHFunc *run);
 
     /*
-     * Make a host page available.  @from is NULL for zeros.  receivedmap does
-     * not have the page yet, unless the backend sets it, which it may.
-     * Returns 0 or a negative errno.  Called by several threads.
+     * The source has given up the guest, see postcopy-commit.h.  Called once,
+     * after or before before_run(), in the thread that reads the stream,
+     * without the BQL.
      */
-    int (*place)(MigrationIncomingState *mis, void *host, void *from,
-                 uint64_t pagesize, RAMBlock *rb);
+    void (*committed)(MigrationIncomingState *mis);
+
+    /*
+     * Make a host page available, and set its bits in receivedmap when its
+     * contents are there, and not before.  @from is NULL for zeros.  Called by
+     * several threads, without a lock.
+     */
+    bool (*place)(MigrationIncomingState *mis, void *host, void *from,
+                  uint64_t pagesize, RAMBlock *rb, Error **errp);
 
     /*
      * No page comes any more.  Is every page there?  If not, cleanup() is not
      * called: whoever needs a page must not go on.  Called without the BQL in
-     * the listen thread.  May be NULL.
+     * the listen thread.
      */
     bool (*complete)(MigrationIncomingState *mis, Error **errp);
 
-    /* Undo arm() and setup(); the fault thread is gone. */
-    int (*cleanup)(MigrationIncomingState *mis);
+    /*
+     * Undo arm() and setup(); the fault thread is gone.  Called without the BQL
+     * in the listen thread, or in the main thread if setup() or arm() failed.
+     */
+    bool (*cleanup)(MigrationIncomingState *mis, Error **errp);
 
-    /* Counts for query-migrate.  May be NULL. */
+    /* Counts for query-migrate.  Any thread. */
     void (*fill_info)(PostcopyFaultInfo *info);
 } PostcopyFaultOps;
 
 extern const PostcopyFaultOps postcopy_userfaultfd_ops;
 extern const PostcopyFaultOps postcopy_kvm_userfault_ops;
 
-/* The backend that the capabilities ask for. */
-const PostcopyFaultOps *postcopy_fault_ops(void);
+/**
+ * postcopy_fault_latch: the source announces postcopy of RAM
+ *
+ * Chooses the backend for this migration and keeps it in
+ * MigrationIncomingState.postcopy_fault until postcopy_fault_unlatch().
+ * Nothing that the choice depends on is looked at meanwhile.  Called in the
+ * main thread, before any RAM is touched.
+ */
+bool postcopy_fault_latch(MigrationIncomingState *mis, Error **errp);
 
-/* The same; query-migrate tells of it from now on. */
-const PostcopyFaultOps *postcopy_fault_begin(void);
+/* The migration is over, or goes on without postcopy.  BQL held. */
+void postcopy_fault_unlatch(MigrationIncomingState *mis);
+
+/**
+ * postcopy_fault_ops: the latched backend, or NULL
+ *
+ * NULL unless RAM comes in by postcopy, or may.  Any thread.
+ */
+const PostcopyFaultOps *postcopy_fault_ops(MigrationIncomingState *mis);
 
 /* Sets the defaults of capabilities; the accelerator is there. */
 void postcopy_fault_init(MigrationState *s);
@@ -106,12 +133,87 @@ void postcopy_fault_init(MigrationState *s);
 bool postcopy_fault_caps_check(const bool *old_caps, const bool *new_caps,
                                Error **errp);
 
+/* Can RAM be discarded like this?  Calls the backend, which reports errors. */
+int postcopy_fault_discard_range(RAMBlock *rb, uint64_t start, size_t length);
+
+/**
+ * postcopy_fault_before_devices: wait for what must be there before devices
+ *
+ * Runs in the incoming migration's coroutine, at the end of LISTEN.  Errors are
+ * reported.
+ */
+bool coroutine_fn postcopy_fault_before_devices(MigrationIncomingState *mis);
+
+/**
+ * postcopy_fault_waits_for_channel: does it wait for the preempt channel?
+ *
+ * In postcopy_fault_before_devices(), when the migration can be paused already.
+ */
+bool postcopy_fault_waits_for_channel(MigrationIncomingState *mis);
+
+/* Call @run in the main loop when the VM can go on. */
+void postcopy_fault_before_run(MigrationIncomingState *mis, QEMUBHFunc *run);
+
+/**
+ * postcopy_fault_listens: is this the thread that reads the stream?
+ *
+ * False in the main thread, which loads the device state from memory while the
+ * listen thread may close the stream and open another one.
+ */
+bool postcopy_fault_listens(MigrationIncomingState *mis);
+
+/**
+ * postcopy_fault_can_pause: can a migration whose stream broke be recovered?
+ *
+ * Called in the thread whose load failed.
+ */
+bool postcopy_fault_can_pause(MigrationIncomingState *mis);
+
+/**
+ * postcopy_fault_steal_stream: take the main channel, to close it
+ *
+ * From then on postcopy_fault_break_link() leaves it alone.
+ */
+QEMUFile *postcopy_fault_steal_stream(MigrationIncomingState *mis);
+
+/**
+ * postcopy_fault_break_link: make all who use the connection see that it broke
+ *
+ * Also those that wait for a page at the end, see postcopy_fault_drained().
+ * Any thread, without page_request_mutex.  Does not wait for anybody who sends.
+ * Returns 0 or a negative errno.
+ */
+int postcopy_fault_break_link(MigrationIncomingState *mis);
+
+/* There is a new connection. */
+void postcopy_fault_mend_link(MigrationIncomingState *mis);
+
+/**
+ * postcopy_fault_drained: the main channel has ended; wait for the other one
+ *
+ * Waits until all pages that were asked for have come on the preempt channel.
+ * Returns false if that broke before: the migration has to be recovered.
+ * Called in the listen thread.
+ */
+bool postcopy_fault_drained(MigrationIncomingState *mis);
+
+/* Is every page there?  If not, that is reported. */
+bool postcopy_fault_complete(MigrationIncomingState *mis);
+
 /* Shared by the backends' fault threads; see postcopy-ram.c. */
 int postcopy_request_page(MigrationIncomingState *mis, RAMBlock *rb,
                           ram_addr_t start, uint64_t haddr);
 void postcopy_pause_fault_thread(MigrationIncomingState *mis);
 void mark_postcopy_blocktime_begin(uintptr_t addr, uint32_t ptid, RAMBlock *rb);
 void postcopy_blocktime_init(MigrationIncomingState *mis);
+
+/* userfaultfd's functions in postcopy-ram.c; see postcopy-userfaultfd.c. */
+bool userfaultfd_supported_by_host(MigrationIncomingState *mis, Error **errp);
+bool ufd_check_and_apply(int ufd, MigrationIncomingState *mis, Error **errp);
+int nhp_range(RAMBlock *rb, void *opaque);
+int ram_block_enable_notify(RAMBlock *rb, void *opaque);
+int cleanup_range(RAMBlock *rb, void *opaque);
+void *postcopy_ram_fault_thread(void *opaque);
 
 /* Can the backend take pages from @addr?  Called before it is listened on. */
 bool postcopy_fault_transport_check(const MigrationAddress *addr, Error **errp);

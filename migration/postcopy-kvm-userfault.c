@@ -51,6 +51,8 @@ static struct {
     /* Gate 2, until it is open. */
     PostcopyGate *gate;
     QEMUBHFunc *run;
+    /* What the VM still waits for: gate 2, and that the source gives it up. */
+    unsigned int run_waits;
 
     Stat64 duplicates;
     uint64_t eager_pages;
@@ -61,16 +63,14 @@ static struct {
 
 bool postcopy_kvm_userfault_active(void)
 {
-    /* The state first: at start-up there are no capabilities yet. */
+    /* The state first: at start-up there is no migration object yet. */
     switch (postcopy_state_get()) {
     case POSTCOPY_INCOMING_ADVISE:
-        /* It stays so if the migration ends without postcopy. */
-        return migrate_postcopy_kvm_userfault() &&
-               runstate_check(RUN_STATE_INMIGRATE);
     case POSTCOPY_INCOMING_DISCARD:
     case POSTCOPY_INCOMING_LISTENING:
     case POSTCOPY_INCOMING_RUNNING:
-        return migrate_postcopy_kvm_userfault() &&
+        return postcopy_fault_ops(migration_incoming_get_current()) ==
+               &postcopy_kvm_userfault_ops &&
                !qatomic_load_acquire(&kuf.complete);
     default:
         return false;
@@ -120,21 +120,7 @@ static bool kuf_supported_by_host(MigrationIncomingState *mis, Error **errp)
            !postcopy_notify(POSTCOPY_NOTIFY_PROBE, errp);
 }
 
-/*
- * Nobody looks at a page whose bit is clear, so its memory need not be given
- * back, and can stay a part of a huge page.
- */
-static int kuf_discard_range(RAMBlock *rb, uint64_t start, size_t length)
-{
-    return 0;
-}
-
-static int kuf_prepare_discard(RAMBlock *rb, void *opaque)
-{
-    return 0;
-}
-
-static int kuf_setup(MigrationIncomingState *mis)
+static bool kuf_setup(MigrationIncomingState *mis, Error **errp)
 {
     static bool initialized;
 
@@ -148,18 +134,19 @@ static int kuf_setup(MigrationIncomingState *mis)
      * postcopy_kvm_userfault_vm_supported()
      */
     if (ram_block_discard_require(true)) {
-        error_report("a device or block driver has pinned guest memory since "
-                     "postcopy-kvm-userfault was set; remove it or switch "
-                     "postcopy-kvm-userfault off");
-        return -1;
+        error_setg(errp, "a device or block driver has pinned guest memory "
+                   "since postcopy-kvm-userfault was set; remove it or switch "
+                   "postcopy-kvm-userfault off");
+        return false;
     }
     kuf.complete = false;
     kuf.run_when_complete = NULL;
+    kuf.run_waits = 2;
     kuf.eager_pages = 0;
     kuf.eager_ns = 0;
     stat64_init(&kuf.duplicates, 0);
     postcopy_blocktime_init(mis);
-    return 0;
+    return true;
 }
 
 /* --- Faults --- */
@@ -206,6 +193,16 @@ static void kuf_request(MigrationIncomingState *mis,
     }
 }
 
+/*
+ * The return path is not broken, or is rebuilt and the source expects requests:
+ * while both sides talk about what is missing, it does not.
+ */
+static bool kuf_can_send(MigrationIncomingState *mis)
+{
+    return mis->to_src_file &&
+           qatomic_read(&mis->state) == MIGRATION_STATUS_POSTCOPY_ACTIVE;
+}
+
 static void *kuf_fault_thread(void *opaque)
 {
     MigrationIncomingState *mis = opaque;
@@ -218,8 +215,7 @@ static void *kuf_fault_thread(void *opaque)
     qemu_sem_post(&mis->thread_sync_sem);
 
     while (kuf_wait_requests(mis)) {
-        if (!mis->to_src_file) {
-            /* The return path is broken: hold until it is rebuilt. */
+        if (!kuf_can_send(mis)) {
             postcopy_pause_fault_thread(mis);
         }
         while (ram_barrier_next_request(&req)) {
@@ -240,11 +236,11 @@ static int set_zeroable(RAMBlock *rb, void *opaque)
     return 0;
 }
 
-static int kuf_arm(MigrationIncomingState *mis)
+static bool kuf_arm(MigrationIncomingState *mis, Error **errp)
 {
     foreach_not_ignored_block(set_zeroable, NULL);
     ram_barrier_enable(kuf_notify, mis);
-    return 0;
+    return true;
 }
 
 /* --- The gates --- */
@@ -304,6 +300,18 @@ static bool arm_oracle(Error **errp)
     return postcopy_oracle_arm(errp);
 }
 
+/*
+ * The main loop accepts it, and it brings what is asked for: it must be there
+ * before the main thread waits for a page.  If the link breaks before, it comes
+ * when the migration is recovered.
+ */
+static void coroutine_fn wait_for_preempt_channel(MigrationIncomingState *mis)
+{
+    while (migrate_postcopy_preempt() && !mis->postcopy_qemufile_dst) {
+        qemu_co_sleep_ns(QEMU_CLOCK_REALTIME, SCALE_MS);
+    }
+}
+
 static bool coroutine_fn kuf_before_devices(MigrationIncomingState *mis,
                                             Error **errp)
 {
@@ -315,6 +323,7 @@ static bool coroutine_fn kuf_before_devices(MigrationIncomingState *mis,
     PostcopyGate *gate = postcopy_gate_new();
 
     assert(qemu_in_coroutine());
+    wait_for_preempt_channel(mis);
     foreach_not_ignored_block(add_eager_block, gate);
     add_low_memory(gate);
     kuf.eager_pages = postcopy_gate_pages(gate);
@@ -340,9 +349,17 @@ static void run_gate_open(void *opaque)
     kuf.run(opaque);
 }
 
+/* The last one that the VM waits for lets it run.  Any thread. */
 static void schedule_run(void *opaque)
 {
-    migration_bh_schedule(run_gate_open, opaque);
+    if (!qatomic_dec_fetch(&kuf.run_waits)) {
+        migration_bh_schedule(run_gate_open, opaque);
+    }
+}
+
+static void kuf_committed(MigrationIncomingState *mis)
+{
+    schedule_run(mis);
 }
 
 static void add_state_page(RAMBlock *rb, ram_addr_t offset, void *opaque)
@@ -385,8 +402,8 @@ static int write_page(void *host, const void *from, size_t length)
     return 0;
 }
 
-static int kuf_place(MigrationIncomingState *mis, void *host, void *from,
-                     uint64_t pagesize, RAMBlock *rb)
+static bool kuf_place(MigrationIncomingState *mis, void *host, void *from,
+                      uint64_t pagesize, RAMBlock *rb, Error **errp)
 {
     ram_addr_t offset = qemu_ram_block_host_offset(rb, host);
     int ret;
@@ -396,11 +413,13 @@ static int kuf_place(MigrationIncomingState *mis, void *host, void *from,
         /* The guest may have written to it since. */
         stat64_add(&kuf.duplicates, 1);
         trace_postcopy_kvm_userfault_duplicate(rb->idstr, offset);
-        return 0;
+        return true;
     }
     ret = write_page(host, from, pagesize);
     if (ret) {
-        return ret;
+        error_setg_errno(errp, -ret, "A page of RAM block '%s' can't be "
+                         "written", rb->idstr);
+        return false;
     }
     /*
      * Contents first: whoever sees the bit (ram_barrier_page_missing(), an
@@ -411,7 +430,7 @@ static int kuf_place(MigrationIncomingState *mis, void *host, void *from,
                                    pagesize / qemu_target_page_size());
     userfault_views_clear(rb, offset, pagesize);
     ram_barrier_page_present(rb, offset);
-    return 0;
+    return true;
 }
 
 /* --- The end --- */
@@ -449,15 +468,15 @@ static bool kuf_complete(MigrationIncomingState *mis, Error **errp)
     return true;
 }
 
-static int kuf_cleanup(MigrationIncomingState *mis)
+static bool kuf_cleanup(MigrationIncomingState *mis, Error **errp)
 {
     if (!qatomic_read(&ram_barrier_active)) {
-        return 0;
+        return true;
     }
     kvm_userfault_disarm();
     ram_barrier_disable();
     ram_block_discard_require(false);
-    return 0;
+    return true;
 }
 
 static uint64List *histogram(const uint64_t *buckets)
@@ -490,13 +509,16 @@ static void kuf_fill_info(PostcopyFaultInfo *info)
 const PostcopyFaultOps postcopy_kvm_userfault_ops = {
     .backend = POSTCOPY_FAULT_BACKEND_KVM_USERFAULT,
     .supported_by_host = kuf_supported_by_host,
-    .discard_range = kuf_discard_range,
-    .prepare_discard = kuf_prepare_discard,
+    /*
+     * Nobody looks at a page whose bit is clear, so its memory need not be
+     * given back, and can stay a part of a huge page: nothing to discard.
+     */
     .setup = kuf_setup,
     .fault_thread = kuf_fault_thread,
     .arm = kuf_arm,
     .before_devices = kuf_before_devices,
     .before_run = kuf_before_run,
+    .committed = kuf_committed,
     .place = kuf_place,
     .complete = kuf_complete,
     .cleanup = kuf_cleanup,

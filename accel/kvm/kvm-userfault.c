@@ -92,9 +92,10 @@ KvmUserfaultSupport kvm_userfault_host(void)
     return kvm_enabled() ? host_userfault : KVM_USERFAULT_SUPPORT_NONE;
 }
 
-bool kvm_userfault_requested(void)
+OnOffAuto kvm_userfault_setting(void)
 {
-    return kvm_enabled() && kvm_state->userfault;
+    return kvm_enabled() && kvm_state->userfault ? ON_OFF_AUTO_ON :
+                                                   ON_OFF_AUTO_AUTO;
 }
 
 bool kvm_userfault_supported(Error **errp)

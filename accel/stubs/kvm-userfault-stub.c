@@ -15,9 +15,9 @@ KvmUserfaultSupport kvm_userfault_host(void)
     return KVM_USERFAULT_SUPPORT_NONE;
 }
 
-bool kvm_userfault_requested(void)
+OnOffAuto kvm_userfault_setting(void)
 {
-    return false;
+    return ON_OFF_AUTO_AUTO;
 }
 
 bool kvm_userfault_supported(Error **errp)

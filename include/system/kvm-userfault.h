@@ -21,8 +21,8 @@
 /* What KVM_CAP_USERFAULT says of this host; none without KVM. */
 KvmUserfaultSupport kvm_userfault_host(void);
 
-/* Was it asked for with -accel kvm,userfault=on? */
-bool kvm_userfault_requested(void);
+/* What -accel kvm,userfault= says; off without KVM. */
+OnOffAuto kvm_userfault_setting(void);
 
 /**
  * kvm_userfault_supported: does KVM keep everybody off missing pages?
