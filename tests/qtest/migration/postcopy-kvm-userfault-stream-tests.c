@@ -1,9 +1,9 @@
 /*
  * QTest testcases for bad streams in postcopy with KVM userfault
  *
- * Before the destination runs, it gives up.  Then it pauses and can be
- * recovered, unless memory is lost for good.  In no case does the guest go on
- * with wrong memory.
+ * Until the destination has loaded the devices, the source keeps the guest and
+ * goes on.  From then on both pause and can be recovered, unless memory is lost
+ * for good.  In no case does the guest go on with wrong memory, or twice.
  *
  * Copyright (c) 2026 the QEMU KVM userfault authors
  *
@@ -22,6 +22,8 @@ typedef struct BadStream {
     const char *name;
     StreamFault fault;
     void (*check)(QTestState *from, QTestState *to, StreamProxy *proxy);
+    /* Options of the source */
+    const char *source;
 } BadStream;
 
 static void give_fd(QTestState *who, int fd)
@@ -83,15 +85,75 @@ static void check_source_runs(QTestState *from, QTestState *to,
     migrate_end(from, to, false);
 }
 
-/* The source has stopped already, and answers still. */
-static void check_destination_exits(QTestState *from, QTestState *to,
-                                    StreamProxy *proxy)
+static bool has_run_state(QTestState *who, const char *state)
+{
+    QDict *rsp = qtest_qmp_assert_success_ref(who,
+                                              "{ 'execute': 'query-status' }");
+    bool has = g_str_equal(qdict_get_str(rsp, "status"), state);
+
+    qobject_unref(rsp);
+    return has;
+}
+
+/* The source has stopped the guest, and starts it again. */
+static void wait_for_guest_at_source(QTestState *from)
+{
+    wait_for_migration_status(from, "failed",
+                              (const char * []) { "postcopy-paused",
+                                                  "completed", NULL });
+    while (!has_run_state(from, "running")) {
+        g_usleep(10000);
+    }
+}
+
+static void check_guest_stays(QTestState *from, QTestState *to,
+                              StreamProxy *proxy)
 {
     expect_exit(to);
     start_postcopy(from);
     qtest_wait_qemu(to);
-    g_free(migrate_query_status(from));
+    wait_for_guest_at_source(from);
     migrate_end(from, to, false);
+}
+
+/* The destination has all of the device state, and must not run it. */
+static void check_guest_stays_and_other_waits(QTestState *from, QTestState *to,
+                                              StreamProxy *proxy)
+{
+    start_postcopy(from);
+    wait_for_paused(to);
+    wait_for_guest_at_source(from);
+    g_usleep(G_USEC_PER_SEC);
+    g_assert_true(has_run_state(to, "inmigrate"));
+    migrate_end(from, to, false);
+}
+
+/* The destination does not run the guest yet. */
+static void check_recoverable_before_run(QTestState *from, QTestState *to,
+                                         StreamProxy *proxy)
+{
+    start_postcopy(from);
+    wait_for_paused(to);
+    wait_for_paused(from);
+    g_assert_true(has_run_state(to, "inmigrate"));
+    recover(from, to);
+    wait_for_end(from, to);
+    migrate_end(from, to, true);
+}
+
+/* Only the source does not know that all is well; it must not go on. */
+static void check_source_waits(QTestState *from, QTestState *to,
+                               StreamProxy *proxy)
+{
+    run_postcopy(from, to, proxy);
+    migrate_set_parameter_int(from, "max-postcopy-bandwidth", 0);
+    wait_for_migration_complete(to);
+    wait_for_paused(from);
+    g_usleep(G_USEC_PER_SEC);
+    g_assert_false(has_run_state(from, "running"));
+    wait_for_serial("dest_serial");
+    migrate_check_kvm_userfault(to);
+    migrate_end(from, to, true);
 }
 
 static void check_memory_lost(QTestState *from, QTestState *to,
@@ -128,8 +190,15 @@ static void check_ignored(QTestState *from, QTestState *to, StreamProxy *proxy)
 static const BadStream bad_streams[] = {
     { "cut/header", STREAM_CUT_HEADER, check_source_runs },
     { "cut/precopy", STREAM_CUT_PRECOPY, check_source_runs },
-    { "cut/discard", STREAM_CUT_DISCARD, check_destination_exits },
-    { "cut/package", STREAM_CUT_PACKAGE, check_destination_exits },
+    { "cut/discard", STREAM_CUT_DISCARD, check_guest_stays },
+    { "cut/package", STREAM_CUT_PACKAGE, check_guest_stays },
+    { "cut/listening", STREAM_CUT_LISTENING,
+      check_guest_stays_and_other_waits },
+    /* As a source does that knows nothing of this */
+    { "cut/listening-unasked", STREAM_CUT_LISTENING,
+      check_recoverable_before_run, "-global migration.x-postcopy-commit=off" },
+    { "cut/commit", STREAM_CUT_COMMIT, check_recoverable_before_run },
+    { "cut/end", STREAM_CUT_END, check_source_waits },
     { "cut/postcopy", STREAM_CUT_POSTCOPY, check_recoverable },
     { "early-end", STREAM_EARLY_END, check_memory_lost },
     { "repeated-pages", STREAM_REPEATED_PAGES, check_ignored },
@@ -149,6 +218,7 @@ static void test_bad_stream(const void *opaque)
     MigrateStart args = {
         .oob = true,
         .hide_stderr = true,
+        .opts_source = bad->source,
     };
     int source, destination;
     QTestState *from, *to;

@@ -24,6 +24,7 @@
 #define SECTION_COMMAND 0x08
 #define SECTION_FOOTER 0x7e
 
+#define COMMAND_PING 2
 #define COMMAND_DISCARD 6
 #define COMMAND_PACKAGED 7
 
@@ -34,6 +35,9 @@
 #define RAM_CONTINUE 0x020
 #define RAM_UNKNOWN 0x800
 #define RAM_FLAGS 0xfff
+
+/* As in migration/postcopy-commit.c */
+#define PING_COMMIT 0x4b554602
 
 #define PAGE_BYTES 4096
 #define BEYOND (1ULL << 40)
@@ -51,6 +55,8 @@ typedef struct PageRecord {
 struct StreamProxy {
     StreamFault fault;
     bool armed;
+    /* What the destination says does not come to the source any more. */
+    bool one_way;
     int source;
     int destination;
     GThread *forward;
@@ -275,8 +281,25 @@ static void pass_package(StreamProxy *proxy)
         pass(proxy, size / 2);
         cut(proxy);
     }
+    if (proxy->fault == STREAM_CUT_LISTENING) {
+        qatomic_set(&proxy->one_way, true);
+        pass(proxy, size);
+        cut(proxy);
+    }
     pass(proxy, size);
     proxy->postcopy = true;
+}
+
+static void pass_ping(StreamProxy *proxy)
+{
+    uint32_t value;
+
+    pull(proxy, &value, sizeof(value));
+    value = be32_to_cpu(value);
+    if (value == PING_COMMIT && proxy->fault == STREAM_CUT_COMMIT) {
+        cut(proxy);
+    }
+    push_be32(proxy, value);
 }
 
 static void pass_command(StreamProxy *proxy)
@@ -289,14 +312,24 @@ static void pass_command(StreamProxy *proxy)
     }
     if (command == COMMAND_PACKAGED) {
         pass_package(proxy);
-        return;
+    } else if (command == COMMAND_PING) {
+        pass_ping(proxy);
+    } else {
+        pass(proxy, size);
     }
-    pass(proxy, size);
 }
 
 static void pass_section(StreamProxy *proxy)
 {
-    int type = pass_number(proxy, 1);
+    uint8_t type;
+
+    pull(proxy, &type, 1);
+    if (type == SECTION_EOF && proxy->fault == STREAM_CUT_END) {
+        qatomic_set(&proxy->one_way, true);
+        push_byte(proxy, type);
+        cut(proxy);
+    }
+    push_byte(proxy, type);
 
     switch (type) {
     case SECTION_CONFIGURATION:
@@ -351,6 +384,9 @@ static void *backward(void *opaque)
 
     while ((got = RETRY_ON_EINTR(recv(proxy->destination, buf, sizeof(buf),
                                       0))) > 0) {
+        if (qatomic_read(&proxy->one_way)) {
+            continue;
+        }
         if (send(proxy->source, buf, got, MSG_NOSIGNAL) != got) {
             break;
         }
