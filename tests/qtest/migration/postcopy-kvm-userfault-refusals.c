@@ -133,16 +133,12 @@ static QTestState *start_destination(const char *opts, const char *extension)
 
 static void test_refusal(const void *opaque)
 {
-    MigrationTestEnv *env = migration_get_env();
     const Refusal *refusal = opaque;
     QTestState *to = start_destination(refusal->opts, refusal->extension);
 
     check_refused_together(to, "postcopy-ram", refusal->needle);
     check_refused_in_order(to, CAP, "postcopy-ram", refusal->needle);
-    /* Without userfaultfd, postcopy-ram can't be the first. */
-    if (env->has_uffd) {
-        check_refused_in_order(to, "postcopy-ram", CAP, refusal->needle);
-    }
+    check_refused_in_order(to, "postcopy-ram", CAP, refusal->needle);
     qtest_quit(to);
 }
 
@@ -242,17 +238,31 @@ static void test_rdma(void)
 /* It needs postcopy-ram, but does not mind which is set first. */
 static void test_order(void)
 {
-    MigrationTestEnv *env = migration_get_env();
     QTestState *to = start_destination("-accel kvm", NULL);
 
     migrate_set_capability(to, CAP, true);
     migrate_set_capability(to, "postcopy-ram", true);
     migrate_set_capability(to, "postcopy-ram", false);
     migrate_set_capability(to, CAP, false);
-    if (env->has_uffd) {
-        migrate_set_capability(to, "postcopy-ram", true);
-        migrate_set_capability(to, CAP, true);
-    }
+    migrate_set_capability(to, "postcopy-ram", true);
+    migrate_set_capability(to, CAP, true);
+    qtest_quit(to);
+}
+
+/* Where neither works, the one error has both reasons. */
+static void test_neither(const void *opaque)
+{
+    const char *opts = opaque;
+    QTestState *to = start_destination(opts, "0");
+    g_autofree char *desc = NULL;
+    QDict *err = try_capability(to, "postcopy-ram", true);
+
+    g_assert_nonnull(err);
+    desc = error_desc(err);
+    g_test_message("%s", desc);
+    g_assert_nonnull(strstr(desc, "Userfaultfd not available"));
+    g_assert_nonnull(strstr(desc, strstr(opts, "off") ? "userfault=off" :
+                                                       "KVM_CAP_USERFAULT"));
     qtest_quit(to);
 }
 
@@ -365,6 +375,36 @@ static void test_plugged_before(void)
     migrate_end(from, to, false);
 }
 
+/*
+ * With nothing but dirty bitmaps to send later there is no memory to wait for,
+ * whatever the capability says.
+ */
+static void test_dirty_bitmaps(void)
+{
+    QTestState *from, *to;
+
+    if (start_migration(&from, &to, false)) {
+        return;
+    }
+    for (int i = 0; i < 2; i++) {
+        migrate_set_capability(i ? from : to, "postcopy-ram", false);
+        migrate_set_capability(i ? from : to, "dirty-bitmaps", true);
+    }
+    migrate_qmp(from, to, NULL, NULL, "{}");
+    migrate_wait_for_dirty_mem(from, to);
+    /* Refused while memory may be missing */
+    qtest_qmp_assert_success(to, "{ 'execute': 'object-del',"
+                             "  'arguments': { 'id': 'm' } }");
+
+    migrate_ensure_converge(from);
+    migrate_postcopy_start(from, to, get_src());
+    wait_for_migration_complete(from);
+    wait_for_migration_complete(to);
+    g_assert_null(migrate_query_fault_backend(to));
+    wait_for_serial("dest_serial");
+    migrate_end(from, to, true);
+}
+
 static void check_refused_in_precopy(QTestState *to)
 {
     check_error(try_capability(to, CAP, false), "can't be changed");
@@ -444,6 +484,12 @@ static void add_supported(MigrationTestEnv *env)
     }
     migration_test_add(PREFIX "refusals/start-up", test_start_up);
     migration_test_add(PREFIX "refusals/order", test_order);
+    if (!env->has_uffd) {
+        qtest_add_data_func(PREFIX "refusals/neither", "-accel kvm",
+                            test_neither);
+        qtest_add_data_func(PREFIX "refusals/neither-off",
+                            "-accel kvm,userfault=off", test_neither);
+    }
 }
 
 static void add_migrations(MigrationTestEnv *env)
@@ -454,6 +500,7 @@ static void add_migrations(MigrationTestEnv *env)
                        test_precopy_source_only);
     migration_test_add(PREFIX "unused/precopy-destination-only",
                        test_precopy_destination_only);
+    migration_test_add(PREFIX "unused/dirty-bitmaps", test_dirty_bitmaps);
     if (env->has_uffd) {
         migration_test_add(PREFIX "unused/source-only", test_source_only);
     }

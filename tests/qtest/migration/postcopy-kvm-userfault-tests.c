@@ -211,6 +211,84 @@ static void test_global_option(void)
     test_postcopy_common(&args);
 }
 
+/* --- Nothing is configured --- */
+
+/* userfaultfd where it works, and KVM userfault where it does not */
+static void hook_end_check_choice(QTestState *from, QTestState *to,
+                                  void *opaque)
+{
+    g_autofree char *backend = migrate_query_fault_backend(to);
+
+    g_assert_cmpstr(backend, ==, migration_get_env()->has_uffd ?
+                    "userfaultfd" : "kvm-userfault");
+    /* It says what was asked for, and that was neither. */
+    g_assert_false(capability_is_on(to));
+}
+
+static void test_automatic(void)
+{
+    MigrateCommon args = {
+        .end_hook = hook_end_check_choice,
+    };
+
+    test_postcopy_common(&args);
+}
+
+static void test_automatic_recovery(void)
+{
+    MigrateCommon args = {
+        .end_hook = hook_end_check_choice,
+    };
+
+    test_postcopy_recovery_common(&args);
+}
+
+/* --- What is chosen stays --- */
+
+static void check_locked(QTestState *to, const char *cap, bool state)
+{
+    QDict *err = qtest_qmp_assert_failure_ref(to,
+        "{ 'execute': 'migrate-set-capabilities', 'arguments': {"
+        "  'capabilities': [ { 'capability': %s, 'state': %i } ] } }",
+        cap, state);
+
+    g_assert_nonnull(strstr(qdict_get_str(err, "desc"), cap));
+    g_assert_nonnull(strstr(qdict_get_str(err, "desc"), "migrate-incoming"));
+    qobject_unref(err);
+}
+
+static bool hook_change_capabilities(QTestState *from, QTestState *to)
+{
+    check_locked(to, "postcopy-kvm-userfault", false);
+    check_locked(to, "postcopy-ram", false);
+    check_locked(to, "postcopy-preempt", true);
+    check_locked(to, "dirty-bitmaps", true);
+    /* No change is no harm */
+    migrate_set_capability(to, "postcopy-ram", true);
+    return true;
+}
+
+/* While it runs, and while it is paused */
+static void test_locked(void)
+{
+    MigrateCommon args = {
+        .postcopy_kvm_userfault = true,
+        .postcopy_hook = hook_change_capabilities,
+    };
+
+    test_postcopy_recovery_common(&args);
+}
+
+static void test_locked_running(void)
+{
+    MigrateCommon args = {
+        .postcopy_kvm_userfault = true,
+        .postcopy_hook = hook_change_capabilities,
+    };
+
+    test_postcopy_common(&args);
+}
+
 static void add_full(MigrationTestEnv *env)
 {
     migration_test_add(PREFIX "preempt/recovery/plain", test_preempt_recovery);
@@ -221,6 +299,10 @@ static void add_full(MigrationTestEnv *env)
     if (env->is_x86) {
         migration_test_add(PREFIX "suspend", test_suspend);
     }
+    migration_test_add(PREFIX "automatic/plain", test_automatic);
+    migration_test_add(PREFIX "automatic/recovery", test_automatic_recovery);
+    migration_test_add(PREFIX "locked/paused", test_locked);
+    migration_test_add(PREFIX "locked/running", test_locked_running);
     migration_test_add(PREFIX "option/accel", test_accel_option);
     migration_test_add(PREFIX "option/global", test_global_option);
     add_tls();
