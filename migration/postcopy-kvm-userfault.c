@@ -27,6 +27,7 @@
 #include "system/userfault-view.h"
 #include "migration.h"
 #include "options.h"
+#include "postcopy-claim.h"
 #include "postcopy-fault.h"
 #include "postcopy-gate.h"
 #include "postcopy-oracle.h"
@@ -38,12 +39,6 @@
 #define LOW_MEMORY (1 * MiB)
 
 static struct {
-    /*
-     * Held while a page is written and its bit in receivedmap set, so that a
-     * page which comes twice, on two channels, is written once.  Of the RAM
-     * barrier's locks only a bucket's is taken inside.
-     */
-    QemuMutex place_lock;
     /* Set when the last page is in.  Read by any thread. */
     bool complete;
     /* Called when the last page is in; NULL unless the VM waits for that. */
@@ -120,14 +115,20 @@ static bool kuf_supported_by_host(MigrationIncomingState *mis, Error **errp)
            !postcopy_notify(POSTCOPY_NOTIFY_PROBE, errp);
 }
 
+static int init_claims(RAMBlock *rb, void *opaque)
+{
+    postcopy_claims_init(rb);
+    return 0;
+}
+
+static int free_claims(RAMBlock *rb, void *opaque)
+{
+    postcopy_claims_free(rb);
+    return 0;
+}
+
 static bool kuf_setup(MigrationIncomingState *mis, Error **errp)
 {
-    static bool initialized;
-
-    if (!initialized) {
-        qemu_mutex_init(&kuf.place_lock);
-        initialized = true;
-    }
     mis->userfault_fd = -1;
     /*
      * Nobody may pin memory from here on; see
@@ -139,6 +140,7 @@ static bool kuf_setup(MigrationIncomingState *mis, Error **errp)
                    "postcopy-kvm-userfault off");
         return false;
     }
+    foreach_not_ignored_block(init_claims, NULL);
     kuf.complete = false;
     kuf.run_when_complete = NULL;
     kuf.run_waits = 2;
@@ -291,15 +293,6 @@ static void wake_coroutine(void *opaque)
     aio_co_schedule(waiting->ctx, waiting->co);
 }
 
-static bool arm_oracle(Error **errp)
-{
-    if (!migrate_postcopy_kvm_userfault_oracle()) {
-        return true;
-    }
-    QEMU_LOCK_GUARD(&kuf.place_lock);
-    return postcopy_oracle_arm(errp);
-}
-
 /*
  * The main loop accepts it, and it brings what is asked for: it must be there
  * before the main thread waits for a page.  If the link breaks before, it comes
@@ -335,7 +328,7 @@ static bool coroutine_fn kuf_before_devices(MigrationIncomingState *mis,
     kuf.eager_ns = qemu_clock_get_ns(QEMU_CLOCK_REALTIME) - start;
     trace_postcopy_kvm_userfault_gate_open(1, kuf.eager_ns / 1000);
 
-    if (!arm_oracle(errp)) {
+    if (migrate_postcopy_kvm_userfault_oracle() && !postcopy_oracle_arm(errp)) {
         return false;
     }
     /* Slots without a missing page stay as they are; so, not earlier. */
@@ -408,8 +401,7 @@ static bool kuf_place(MigrationIncomingState *mis, void *host, void *from,
     ram_addr_t offset = qemu_ram_block_host_offset(rb, host);
     int ret;
 
-    QEMU_LOCK_GUARD(&kuf.place_lock);
-    if (ramblock_recv_bitmap_test_byte_offset(rb, offset)) {
+    if (!postcopy_claim(rb, offset)) {
         /* The guest may have written to it since. */
         stat64_add(&kuf.duplicates, 1);
         trace_postcopy_kvm_userfault_duplicate(rb->idstr, offset);
@@ -417,6 +409,7 @@ static bool kuf_place(MigrationIncomingState *mis, void *host, void *from,
     }
     ret = write_page(host, from, pagesize);
     if (ret) {
+        postcopy_claim_drop(rb, offset);
         error_setg_errno(errp, -ret, "A page of RAM block '%s' can't be "
                          "written", rb->idstr);
         return false;
@@ -428,6 +421,7 @@ static bool kuf_place(MigrationIncomingState *mis, void *host, void *from,
     smp_wmb();
     ramblock_recv_bitmap_set_range(rb, host,
                                    pagesize / qemu_target_page_size());
+    postcopy_claim_done(rb, offset);
     userfault_views_clear(rb, offset, pagesize);
     ram_barrier_page_present(rb, offset);
     return true;
@@ -475,6 +469,8 @@ static bool kuf_cleanup(MigrationIncomingState *mis, Error **errp)
     }
     kvm_userfault_disarm();
     ram_barrier_disable();
+    /* No page comes: the preempt thread is gone, and this is the other one. */
+    foreach_not_ignored_block(free_claims, NULL);
     ram_block_discard_require(false);
     return true;
 }

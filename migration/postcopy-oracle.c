@@ -9,37 +9,54 @@
 #include "qemu/osdep.h"
 #include <sys/mman.h>
 #include "qapi/error.h"
-#include "qemu/bitops.h"
+#include "qemu/lockable.h"
+#include "qemu/thread.h"
 #include "exec/ramblock.h"
-#include "exec/target_page.h"
+#include "postcopy-claim.h"
 #include "postcopy-oracle.h"
 #include "migration.h"
 #include "ram.h"
 
+/*
+ * A page that is written while the others are protected has been claimed
+ * before.  If protect_block() does not see the claim, the write waits for this
+ * lock and makes the page accessible afterwards.  If it does, the page is left
+ * alone.  Protects self_mem, too.
+ */
+static QemuMutex oracle_lock;
+
 static int self_mem = -1;
+
+static void __attribute__((__constructor__)) oracle_setup(void)
+{
+    qemu_mutex_init(&oracle_lock);
+}
+
+/* Where the missing pages from @start on end; @start if it is not missing. */
+static ram_addr_t end_of_missing(RAMBlock *rb, ram_addr_t start)
+{
+    while (start < rb->postcopy_length && !postcopy_claim_taken(rb, start)) {
+        start += rb->page_size;
+    }
+    return start;
+}
 
 /* Make each run of missing pages inaccessible. */
 static int protect_block(RAMBlock *rb, void *opaque)
 {
-    unsigned long npages = rb->postcopy_length >> qemu_target_page_bits();
-    unsigned long start = 0, end;
+    ram_addr_t start, end;
     Error **errp = opaque;
 
-    for (;;) {
-        start = find_next_zero_bit(rb->receivedmap, npages, start);
-        if (start >= npages) {
-            return 0;
-        }
-        end = find_next_bit(rb->receivedmap, npages, start);
-        if (mprotect(rb->host + start * qemu_target_page_size(),
-                     (end - start) * qemu_target_page_size(), PROT_NONE)) {
+    for (start = 0; start < rb->postcopy_length; start = end + rb->page_size) {
+        end = end_of_missing(rb, start);
+        if (end > start && mprotect(rb->host + start, end - start, PROT_NONE)) {
             error_setg_errno(errp, errno, "RAM block '%s' can't be protected "
                              "for x-postcopy-kvm-userfault-oracle; switch it "
                              "off", rb->idstr);
             return -1;
         }
-        start = end;
     }
+    return 0;
 }
 
 /* Pages arrive before they are protected, so whoever comes first opens it. */
@@ -53,6 +70,7 @@ static int open_self_mem(void)
 
 bool postcopy_oracle_arm(Error **errp)
 {
+    QEMU_LOCK_GUARD(&oracle_lock);
     if (open_self_mem() < 0) {
         error_setg_errno(errp, errno, "x-postcopy-kvm-userfault-oracle needs "
                          "/proc/self/mem; switch it off");
@@ -81,6 +99,7 @@ int postcopy_oracle_write(void *host, const void *from, size_t length)
     g_autofree void *zeros = from ? NULL : g_malloc0(length);
     int ret;
 
+    QEMU_LOCK_GUARD(&oracle_lock);
     if (open_self_mem() < 0) {
         return -errno;
     }

@@ -25,9 +25,8 @@
 /**
  * postcopy_oracle_arm: protect all missing pages
  *
- * Called when those that must be there have arrived, and with the lock held
- * under which pages are written: one that arrives meanwhile would be protected
- * after it was made accessible.
+ * Called when those that must be there have arrived.  Pages may be written
+ * meanwhile, by who has claimed them (postcopy_claim()).
  */
 bool postcopy_oracle_arm(Error **errp);
 
@@ -36,7 +35,7 @@ bool postcopy_oracle_arm(Error **errp);
  *
  * @from: the page, or NULL for zeros
  *
- * May be called before postcopy_oracle_arm().  Returns 0 or a negative errno.
+ * The caller has claimed the page.  May be called before postcopy_oracle_arm().  Returns 0 or a negative errno.
  */
 int postcopy_oracle_write(void *host, const void *from, size_t length);
 
