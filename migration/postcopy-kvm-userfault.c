@@ -363,10 +363,12 @@ static void add_state_page(RAMBlock *rb, ram_addr_t offset, void *opaque)
 static void kuf_before_run(MigrationIncomingState *mis, QEMUBHFunc *run)
 {
     PostcopyGate *gate = postcopy_gate_new();
+    Error *why = NULL;
 
-    if (!kvm_userfault_state_pages(add_state_page, gate)) {
-        warn_report("a vCPU runs a nested guest: postcopy-kvm-userfault starts "
-                    "the VM when all of its memory has arrived");
+    if (!kvm_userfault_state_pages(add_state_page, gate, &why)) {
+        warn_report("%s: postcopy-kvm-userfault starts the VM when all of its "
+                    "memory has arrived", error_get_pretty(why));
+        error_free(why);
         postcopy_gate_free(gate);
         kuf.run_when_complete = run;
         return;

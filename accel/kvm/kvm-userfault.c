@@ -38,76 +38,6 @@ static bool armed;
 
 static Stat64 spurious_exits;
 
-/* What the host can do; found when the VM is created. */
-static KvmUserfaultSupport host_userfault;
-
-static KvmUserfaultSupport check_host(KVMState *s)
-{
-    int bits;
-
-    if (!kvm_check_extension(s, KVM_CAP_USER_MEMORY2)) {
-        return KVM_USERFAULT_SUPPORT_NONE;
-    }
-    bits = kvm_vm_check_extension(s, KVM_CAP_USERFAULT);
-    if (!(bits & KVM_USERFAULT_VCPU)) {
-        return KVM_USERFAULT_SUPPORT_NONE;
-    }
-    return bits & KVM_USERFAULT_KERNEL ? KVM_USERFAULT_SUPPORT_FULL :
-                                             KVM_USERFAULT_SUPPORT_VCPU;
-}
-
-static bool check_supported(Error **errp)
-{
-    switch (host_userfault) {
-    case KVM_USERFAULT_SUPPORT_NONE:
-        error_setg(errp, "this host's KVM does not have KVM_CAP_USERFAULT; use "
-                   "a kernel with the KVM userfault series, or switch "
-                   "postcopy-kvm-userfault off");
-        return false;
-    case KVM_USERFAULT_SUPPORT_VCPU:
-        error_setg(errp, "this host's KVM keeps vCPUs off missing pages but "
-                   "not itself (KVM_CAP_USERFAULT lacks KVM_USERFAULT_KERNEL); "
-                   "use a kernel with the whole KVM userfault series, or "
-                   "switch postcopy-kvm-userfault off");
-        return false;
-    default:
-        return true;
-    }
-}
-
-int kvm_userfault_init(KVMState *s)
-{
-    Error *err = NULL;
-
-    host_userfault = check_host(s);
-    if (s->userfault && !check_supported(&err)) {
-        error_reportf_err(err, "userfault=on: ");
-        return -ENOTSUP;
-    }
-    return 0;
-}
-
-KvmUserfaultSupport kvm_userfault_host(void)
-{
-    return kvm_enabled() ? host_userfault : KVM_USERFAULT_SUPPORT_NONE;
-}
-
-OnOffAuto kvm_userfault_setting(void)
-{
-    return kvm_enabled() && kvm_state->userfault ? ON_OFF_AUTO_ON :
-                                                   ON_OFF_AUTO_AUTO;
-}
-
-bool kvm_userfault_supported(Error **errp)
-{
-    if (!kvm_enabled()) {
-        error_setg(errp, "postcopy-kvm-userfault needs the KVM accelerator; "
-                   "start QEMU with '-accel kvm', or switch it off");
-        return false;
-    }
-    return check_supported(errp);
-}
-
 uint64_t kvm_userfault_spurious(void)
 {
     return stat64_get(&spurious_exits);
@@ -244,6 +174,17 @@ void kvm_userfault_kick_vcpu(CPUState *cpu)
     }
 }
 
+AddressSpace *kvm_userfault_smm_as(CPUState *cpu, MemTxAttrs attrs)
+{
+    AddressSpace *as = NULL;
+
+    /* With smm=off a guest can get into SMM all the same, by an SMI IPI. */
+    if (cpu->num_ases > 1) {
+        as = cpu_get_address_space(cpu, cpu_asidx_from_attrs(cpu, attrs));
+    }
+    return as ?: &address_space_memory;
+}
+
 /*
  * The host page of RAM at @gpa.  Called in an RCU critical section.  The flat
  * view and KVM's slots can differ while slots are changed; then there is no
@@ -363,18 +304,19 @@ static void state_range(hwaddr gpa, hwaddr length, void *opaque)
 
 bool kvm_userfault_state_pages(void (*fn)(RAMBlock *rb, ram_addr_t offset,
                                           void *opaque),
-                               void *opaque)
+                               void *opaque, Error **errp)
 {
     StatePages pages = {
         .as = &address_space_memory,
         .fn = fn,
         .opaque = opaque,
     };
-    bool by_page = true;
     CPUState *cpu;
 
     CPU_FOREACH(cpu) {
-        by_page &= kvm_arch_userfault_state_pages(cpu, state_range, &pages);
+        if (!kvm_arch_userfault_state_pages(cpu, state_range, &pages, errp)) {
+            return false;
+        }
     }
-    return by_page;
+    return true;
 }

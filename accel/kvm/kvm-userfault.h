@@ -9,20 +9,21 @@
 #ifndef ACCEL_KVM_KVM_USERFAULT_H
 #define ACCEL_KVM_KVM_USERFAULT_H
 
+#include <linux/kvm.h>
 #include "exec/address-spaces.h"
 #include "hw/core/cpu.h"
 #include "system/kvm_int.h"
-#include "system/ram-barrier.h"
 
-struct kvm_userspace_memory_region2;
+/* The property of -accel kvm. */
+void kvm_userfault_class_init(ObjectClass *oc);
 
 /**
- * kvm_userfault_init: @s has a VM now
+ * kvm_userfault_init: @s has a VM now, of type @vm_type
  *
- * Returns a negative errno, after an error message, if userfault=on was asked
- * for and this host can't do it.
+ * Exits, after an error message, if userfault=on was asked for and this host
+ * can't do it: no other accelerator of the list can, either.
  */
-int kvm_userfault_init(KVMState *s);
+void kvm_userfault_init(KVMState *s, int vm_type);
 
 /**
  * kvm_userfault_slot_add: give @slot, which is new, a view if it needs one
@@ -59,26 +60,39 @@ int kvm_userfault_handle_exit(CPUState *cpu, MemTxAttrs attrs, hwaddr gpa);
 /* AccelOpsClass.kick_vcpu_thread: also ends the wait above. */
 void kvm_userfault_kick_vcpu(CPUState *cpu);
 
-/* What the vCPU sees: in SMM, this is not address_space_memory. */
+/* What @cpu sees in SMM, of which @attrs tell. */
+AddressSpace *kvm_userfault_smm_as(CPUState *cpu, MemTxAttrs attrs);
+
+/**
+ * kvm_userfault_vcpu_as: where the address of an exit of KVM_RUN belongs to
+ *
+ * @attrs: of the exit, from kvm_arch_post_run()
+ *
+ * KVM has memslots of address_space_memory and, for SMM, of another one with
+ * other memory in some places.  It leaves with the address of a page in RAM if
+ * the vCPU, or an instruction that KVM emulates, needs one that is missing.
+ * Nothing but the exit itself tells which of the two it is: what has become of
+ * the migration since then does not matter.
+ */
 static inline AddressSpace *kvm_userfault_vcpu_as(CPUState *cpu,
                                                   MemTxAttrs attrs)
 {
-    return cpu_get_address_space(cpu, cpu_asidx_from_attrs(cpu, attrs));
+    if (unlikely(attrs.secure)) {
+        return kvm_userfault_smm_as(cpu, attrs);
+    }
+    return &address_space_memory;
 }
 
 /**
- * kvm_userfault_mmio_as: where the address of a KVM_EXIT_MMIO belongs to
+ * kvm_userfault_exit: is this KVM_EXIT_MEMORY_FAULT for a missing page?
  *
- * KVM leaves with the address of a page in RAM if an instruction that it
- * emulates needs one that is missing.  In SMM, other memory may be there.
+ * @flags: of the exit.  Others may be set beside the one that tells: for
+ * private memory, and what future kernels say of an access.  The page comes
+ * first; if something else is wrong, the vCPU leaves for that when it is there.
  */
-static inline AddressSpace *kvm_userfault_mmio_as(CPUState *cpu,
-                                                  MemTxAttrs attrs)
+static inline bool kvm_userfault_exit(uint64_t flags)
 {
-    if (likely(!qatomic_read(&ram_barrier_active))) {
-        return &address_space_memory;
-    }
-    return kvm_userfault_vcpu_as(cpu, attrs);
+    return flags & KVM_MEMORY_EXIT_FLAG_USERFAULT;
 }
 
 /**
@@ -86,19 +100,20 @@ static inline AddressSpace *kvm_userfault_mmio_as(CPUState *cpu,
  *
  * @fn: called for each range that KVM touches, with a guest physical address
  *   and a number of bytes
+ * @errp: says what the vCPU does that it can't be told for, and which one it is
  */
 #ifdef TARGET_I386
 bool kvm_arch_userfault_state_pages(CPUState *cpu,
                                     void (*fn)(hwaddr gpa, hwaddr length,
                                                void *opaque),
-                                    void *opaque);
+                                    void *opaque, Error **errp);
 #else
 /* No other architecture's KVM has KVM_CAP_USERFAULT. */
 static inline bool
 kvm_arch_userfault_state_pages(CPUState *cpu,
                                void (*fn)(hwaddr gpa, hwaddr length,
                                           void *opaque),
-                               void *opaque)
+                               void *opaque, Error **errp)
 {
     return true;
 }

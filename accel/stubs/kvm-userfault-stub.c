@@ -38,7 +38,7 @@ void kvm_userfault_disarm(void)
 
 bool kvm_userfault_state_pages(void (*fn)(RAMBlock *rb, ram_addr_t offset,
                                           void *opaque),
-                               void *opaque)
+                               void *opaque, Error **errp)
 {
     g_assert_not_reached();
 }

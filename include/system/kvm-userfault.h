@@ -10,6 +10,7 @@
 #define SYSTEM_KVM_USERFAULT_H
 
 #include "exec/cpu-common.h"
+#include "qapi/qapi-types-common.h"
 #include "qapi/qapi-types-machine.h"
 
 /*
@@ -21,13 +22,29 @@
 /* What KVM_CAP_USERFAULT says of this host; none without KVM. */
 KvmUserfaultSupport kvm_userfault_host(void);
 
-/* What -accel kvm,userfault= says; off without KVM. */
+/**
+ * kvm_userfault_setting: what -accel kvm,userfault=on|off|auto says
+ *
+ * Without KVM it is 'auto': nobody has forbidden it, and it is up to
+ * kvm_userfault_supported() to say that there is no KVM.
+ */
 OnOffAuto kvm_userfault_setting(void);
+
+/**
+ * kvm_userfault_check_accel: exit if userfault=on was asked for in vain
+ *
+ * With a list of accelerators, another one may have been taken.  Called when
+ * it was.
+ */
+void kvm_userfault_check_accel(void);
 
 /**
  * kvm_userfault_supported: does KVM keep everybody off missing pages?
  *
- * Both halves are needed: vCPUs, and KVM's own accesses.
+ * Both halves are needed: vCPUs, and KVM's own accesses.  What KVM says of
+ * itself is tried, the first time that it is asked for, with a VM that has no
+ * vCPU and is gone again: it takes about a millisecond, once.  Called in the
+ * main thread.
  */
 bool kvm_userfault_supported(Error **errp);
 
@@ -58,12 +75,13 @@ void kvm_userfault_disarm(void);
  * page is missing.  Called with the BQL held, after the vCPUs' state was loaded
  * and before it is given to KVM.
  *
- * Returns false if this can't be told page by page, because a vCPU runs a
- * nested guest: then all of memory has to be there first.
+ * Returns false if this can't be told page by page: then all of memory has to be
+ * there first.  @errp says which vCPU that is and what it does, e.g. "vCPU 0 runs
+ * a nested guest".
  */
 bool kvm_userfault_state_pages(void (*fn)(RAMBlock *rb, ram_addr_t offset,
                                           void *opaque),
-                               void *opaque);
+                               void *opaque, Error **errp);
 
 /* Counts of exits for a page that had arrived meanwhile. */
 uint64_t kvm_userfault_spurious(void);

@@ -7,26 +7,13 @@
  */
 
 #include "qemu/osdep.h"
+#include "qapi/error.h"
 #include "cpu.h"
-#include <linux/kvm.h>
 #include "accel/kvm/kvm-userfault.h"
+#include "kvm-userfault-nested.h"
 
 /* These MSRs have flags below the address; bit 0 says that it is in use. */
 #define MSR_IN_USE 1ULL
-
-/*
- * KVM_SET_NESTED_STATE has KVM read what the nested hypervisor's control block
- * points to, and fail for good if that is missing.
- */
-static bool has_nested_state(CPUX86State *env)
-{
-    struct kvm_nested_state *nested = env->nested_state;
-
-    return nested &&
-           (nested->flags & KVM_STATE_NESTED_GUEST_MODE ||
-            (nested->format == KVM_STATE_NESTED_FORMAT_VMX &&
-             nested->hdr.vmx.vmxon_pa != -1ull));
-}
 
 /* KVM_SET_SREGS reads the four PDPTEs. */
 static bool has_pdptrs(CPUX86State *env)
@@ -38,9 +25,10 @@ static bool has_pdptrs(CPUX86State *env)
 bool kvm_arch_userfault_state_pages(CPUState *cpu,
                                     void (*fn)(hwaddr gpa, hwaddr length,
                                                void *opaque),
-                                    void *opaque)
+                                    void *opaque, Error **errp)
 {
     CPUX86State *env = &X86_CPU(cpu)->env;
+    const char *nested = kvm_userfault_nested(env->nested_state);
     /* One page each, but for what is not aligned: then the bytes matter. */
     const struct {
         uint64_t msr;
@@ -57,7 +45,8 @@ bool kvm_arch_userfault_state_pages(CPUState *cpu,
         { env->msr_hv_hypercall, 4096 },
     };
 
-    if (has_nested_state(env)) {
+    if (nested) {
+        error_setg(errp, "vCPU %d %s", cpu->cpu_index, nested);
         return false;
     }
     for (int i = 0; i < ARRAY_SIZE(areas); i++) {
