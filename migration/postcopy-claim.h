@@ -18,10 +18,10 @@
  * claims it.  The other one waits until the page is there, since what it does
  * next (dropping the request, counting the time) is only right then.
  *
- * A claim is one atomic operation on a bit of RAMBlock.postcopy_claims.  Nothing
- * is locked while a page is written: whoever brings another page goes on.  Bits
- * are never cleared but by postcopy_claim_drop(), so a page that is there and
- * came in postcopy is claimed as well.
+ * A claim is one atomic operation on a bit of RAMBlock.postcopy_claims.  No
+ * lock is held while a page is written: whoever brings another page goes on.
+ * Only postcopy_claim_drop() clears a bit, so a page that is there and came in
+ * postcopy is claimed as well.
  *
  * Any thread may call these, and hold any lock that the thread that writes does
  * not take meanwhile.

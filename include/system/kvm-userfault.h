@@ -75,9 +75,9 @@ void kvm_userfault_disarm(void);
  * page is missing.  Called with the BQL held, after the vCPUs' state was loaded
  * and before it is given to KVM.
  *
- * Returns false if this can't be told page by page: then all of memory has to be
- * there first.  @errp says which vCPU that is and what it does, e.g. "vCPU 0 runs
- * a nested guest".
+ * Returns false if this can't be told page by page: then all of memory has to
+ * be there first.  @errp says which vCPU that is and what it does, e.g. "vCPU 0
+ * runs a nested guest".
  */
 bool kvm_userfault_state_pages(void (*fn)(RAMBlock *rb, ram_addr_t offset,
                                           void *opaque),

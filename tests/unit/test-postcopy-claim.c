@@ -116,6 +116,7 @@ static void *placer_all(void *opaque)
 
     for (ram_addr_t i = 0; i < p->rb->used_length; i += p->rb->page_size) {
         while (!place(p, i)) {
+            continue;
         }
         /* Whoever wrote it: it is there. */
         g_assert_cmpint(*page_stamp(p->rb, i), !=, 0);
@@ -226,6 +227,7 @@ static void *placer_first_page(void *opaque)
 
     qatomic_set(&p->started, true);
     while (!place(p, 0)) {
+        continue;
     }
     qatomic_store_release(&p->done, true);
     return NULL;

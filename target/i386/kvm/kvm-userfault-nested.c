@@ -24,8 +24,8 @@ static bool in_guest_mode(const struct kvm_nested_state *state)
 }
 
 /*
- * The control block is in guest memory: KVM finds it by Hyper-V's VP assist page
- * and maps it.  Outside of VMX operation KVM ignores the flag.
+ * The control block is in guest memory: KVM finds it by Hyper-V's VP assist
+ * page and maps it.  Outside of VMX operation KVM ignores the flag.
  */
 static bool has_enlightened_vmcs(const struct kvm_nested_state *state)
 {
@@ -37,8 +37,8 @@ static bool has_enlightened_vmcs(const struct kvm_nested_state *state)
 /*
  * All else comes with the state.  In VMX operation this is what KVM has of the
  * current VMCS and, in SMM, whether there was a nested guest: RSM goes back to
- * it in KVM_RUN, which can wait for pages.  A guest that has loaded a hypervisor
- * is in VMX operation all the time, whether there are nested guests or not.
+ * it in KVM_RUN, which can wait for pages.  A guest that has loaded its
+ * hypervisor is in VMX operation all the time, with nested guests or without.
  */
 const char *kvm_userfault_nested(const struct kvm_nested_state *state)
 {

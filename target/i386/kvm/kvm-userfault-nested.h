@@ -16,8 +16,8 @@ struct kvm_nested_state;
  *
  * @state: what KVM_SET_NESTED_STATE will be given, or NULL
  *
- * Which pages that would be is not known here: those that a control block points
- * to, and what these point to.
+ * Which pages that would be is not known here: those that a control block
+ * points to, and what these point to.
  *
  * Returns NULL if it does not, or else what the vCPU does, for a message: "runs
  * a nested guest", "has an enlightened VMCS".

@@ -34,6 +34,40 @@ bool kvm_userfault_supported(void)
 #endif
 }
 
+void kvm_userfault_preload(const char *variable, const char *value)
+{
+    g_autofree char *self = g_file_read_link("/proc/self/exe", NULL);
+    g_autofree char *dir = g_path_get_dirname(self);
+    g_autofree char *lib = g_build_filename(dir, "kvm-check-extension.so",
+                                            NULL);
+
+    g_assert(g_file_test(lib, G_FILE_TEST_EXISTS));
+    g_setenv(variable, value, true);
+    g_setenv("LD_PRELOAD", lib, true);
+}
+
+void kvm_userfault_preload_nothing(void)
+{
+    g_unsetenv("LD_PRELOAD");
+    g_unsetenv("KVM_CAP_USERFAULT");
+    g_unsetenv("KVM_REFUSE_USERFAULT");
+    g_unsetenv("KVM_MEMORY_FAULT_FLAGS");
+}
+
+void qtest_check_does_not_start(const char *opts, const char *needle)
+{
+    g_autofree char *command = g_strdup_printf(
+        "timeout 60 %s -machine q35 -nodefaults -m 32 -display none -S "
+        "-incoming defer %s", getenv("QTEST_QEMU_BINARY"), opts);
+    g_autofree char *errors = NULL;
+    int status;
+
+    g_assert(g_spawn_command_line_sync(command, NULL, &errors, &status, NULL));
+    g_test_message("%s", errors);
+    g_assert_true(WIFEXITED(status) && WEXITSTATUS(status) == EXIT_FAILURE);
+    g_assert_nonnull(strstr(errors, needle));
+}
+
 static void check_uses_kvm(QTestState *who)
 {
     QDict *info = qtest_qmp_assert_success_ref(who,

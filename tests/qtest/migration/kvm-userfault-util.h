@@ -15,6 +15,16 @@
 /* Does this host's KVM have all that the capability needs? */
 bool kvm_userfault_supported(void);
 
+/*
+ * The KVM of all QEMUs that are started until kvm_userfault_preload_nothing()
+ * is changed by @variable of kvm-check-extension.c.
+ */
+void kvm_userfault_preload(const char *variable, const char *value);
+void kvm_userfault_preload_nothing(void);
+
+/* QEMU with @opts says on a line with @needle why it does not start. */
+void qtest_check_does_not_start(const char *opts, const char *needle);
+
 /* Which backend caught the destination's faults, as query-migrate says. */
 char *migrate_query_fault_backend(QTestState *to);
 
@@ -32,5 +42,8 @@ void migration_test_add_postcopy_kvm_userfault_kicks(MigrationTestEnv *env);
 
 /* Streams that a good source does not send. */
 void migration_test_add_postcopy_kvm_userfault_streams(MigrationTestEnv *env);
+
+/* Options, and hosts that are not what they claim to be. */
+void migration_test_add_postcopy_kvm_userfault_host(MigrationTestEnv *env);
 
 #endif /* KVM_USERFAULT_UTIL_H */

@@ -100,34 +100,15 @@ static void check_refused_with(QTestState *to, const char *other,
     check_refused_in_order(to, other, CAP, needle);
 }
 
-/* The KVM of the QEMU that is started next answers otherwise. */
-static void preload_extension(const char *answer)
-{
-    g_autofree char *self = g_file_read_link("/proc/self/exe", NULL);
-    g_autofree char *dir = g_path_get_dirname(self);
-    g_autofree char *lib = g_build_filename(dir, "kvm-check-extension.so",
-                                            NULL);
-
-    g_assert(g_file_test(lib, G_FILE_TEST_EXISTS));
-    g_setenv("KVM_CAP_USERFAULT", answer, true);
-    g_setenv("LD_PRELOAD", lib, true);
-}
-
-static void preload_nothing(void)
-{
-    g_unsetenv("LD_PRELOAD");
-    g_unsetenv("KVM_CAP_USERFAULT");
-}
-
 static QTestState *start_destination(const char *opts, const char *extension)
 {
     QTestState *to;
 
     if (extension) {
-        preload_extension(extension);
+        kvm_userfault_preload("KVM_CAP_USERFAULT", extension);
     }
     to = qtest_initf("-machine q35 -nodefaults -m 32 -incoming defer %s", opts);
-    preload_nothing();
+    kvm_userfault_preload_nothing();
     return to;
 }
 
@@ -174,32 +155,18 @@ static const Refusal refusal_unpatched = {
     "kernel-unpatched", "-accel kvm", NULL, "KVM_CAP_USERFAULT"
 };
 
-/* QEMU says why, and does not start. */
-static void check_does_not_start(const char *opts, const char *needle)
-{
-    g_autofree char *command = g_strdup_printf(
-        "%s -machine q35 -nodefaults -m 32 -display none -S "
-        "-incoming defer %s", getenv("QTEST_QEMU_BINARY"), opts);
-    g_autofree char *errors = NULL;
-    int status;
-
-    g_assert(g_spawn_command_line_sync(command, NULL, &errors, &status, NULL));
-    g_test_message("%s", errors);
-    g_assert_true(WIFEXITED(status) && WEXITSTATUS(status) == EXIT_FAILURE);
-    g_assert_nonnull(strstr(errors, needle));
-}
-
 static void test_start_up(void)
 {
-    preload_extension("1");
-    check_does_not_start("-accel kvm,userfault=on", "KVM_USERFAULT_KERNEL");
-    check_does_not_start("-accel kvm "
-                         "-global migration.postcopy-kvm-userfault=on",
-                         "KVM_USERFAULT_KERNEL");
-    preload_nothing();
-    check_does_not_start("-accel tcg "
-                         "-global migration.postcopy-kvm-userfault=on",
-                         "-accel kvm");
+    kvm_userfault_preload("KVM_CAP_USERFAULT", "1");
+    qtest_check_does_not_start("-accel kvm,userfault=on",
+                               "KVM_USERFAULT_KERNEL");
+    qtest_check_does_not_start("-accel kvm "
+                               "-global migration.postcopy-kvm-userfault=on",
+                               "KVM_USERFAULT_KERNEL");
+    kvm_userfault_preload_nothing();
+    qtest_check_does_not_start("-accel tcg "
+                               "-global migration.postcopy-kvm-userfault=on",
+                               "-accel kvm");
 }
 
 static void test_background_snapshot(void)
@@ -405,10 +372,20 @@ static void test_dirty_bitmaps(void)
     migrate_end(from, to, true);
 }
 
+static void check_hmp(QTestState *to, const char *command, const char *needle)
+{
+    g_autofree char *said = qtest_hmp(to, "%s", command);
+
+    g_test_message("%s", said);
+    g_assert_nonnull(strstr(said, needle));
+}
+
 static void check_refused_in_precopy(QTestState *to)
 {
     check_error(try_capability(to, CAP, false), "can't be changed");
     check_error(try_plug(to), "device 'd'");
+    check_hmp(to, "device_add ivshmem-plain,id=d,memdev=m,bus=slot0",
+              "device 'd'");
 }
 
 static void check_refused_in_postcopy(QTestState *to)
@@ -425,6 +402,9 @@ static void check_refused_in_postcopy(QTestState *to)
     check_error(qtest_qmp_assert_failure_ref(
                     to, "{ 'execute': 'calc-dirty-rate', 'arguments': {"
                     "  'calc-time': 1 } }"), "calc-dirty-rate");
+    check_hmp(to, "device_add ivshmem-plain,id=d,memdev=m,bus=slot0",
+              "device 'd'");
+    check_hmp(to, "gpa2hpa 0x100000", "gpa2hpa is not possible");
 }
 
 /* From the announcement of postcopy on, what does not fit is refused. */

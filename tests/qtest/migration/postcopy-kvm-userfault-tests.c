@@ -11,7 +11,6 @@
 
 #include "qemu/osdep.h"
 #include "libqtest.h"
-#include "qobject/qlist.h"
 #include "migration/framework.h"
 #include "migration/kvm-userfault-util.h"
 #include "migration/migration-qmp.h"
@@ -168,34 +167,6 @@ static void add_tls(void)
 }
 #endif /* CONFIG_GNUTLS */
 
-static bool capability_is_on(QTestState *who)
-{
-    QDict *rsp = qtest_qmp(who, "{ 'execute': 'query-migrate-capabilities' }");
-    const QListEntry *entry;
-    bool on = false;
-
-    QLIST_FOREACH_ENTRY(qdict_get_qlist(rsp, "return"), entry) {
-        QDict *cap = qobject_to(QDict, qlist_entry_obj(entry));
-
-        if (g_str_equal(qdict_get_str(cap, "capability"),
-                        "postcopy-kvm-userfault")) {
-            on = qdict_get_bool(cap, "state");
-        }
-    }
-    qobject_unref(rsp);
-    return on;
-}
-
-static void test_accel_option(void)
-{
-    QTestState *to = qtest_init("-accel kvm,userfault=on -machine q35 "
-                                "-nodefaults -m 32 -incoming defer");
-
-    g_assert(capability_is_on(to));
-    migrate_set_capability(to, "postcopy-ram", true);
-    qtest_quit(to);
-}
-
 static void hook_end_check_mode(QTestState *from, QTestState *to, void *opaque)
 {
     migrate_check_kvm_userfault(to);
@@ -303,7 +274,6 @@ static void add_full(MigrationTestEnv *env)
     migration_test_add(PREFIX "automatic/recovery", test_automatic_recovery);
     migration_test_add(PREFIX "locked/paused", test_locked);
     migration_test_add(PREFIX "locked/running", test_locked_running);
-    migration_test_add(PREFIX "option/accel", test_accel_option);
     migration_test_add(PREFIX "option/global", test_global_option);
     add_tls();
     migration_test_add_postcopy_kvm_userfault_kicks(env);
@@ -313,6 +283,7 @@ static void add_full(MigrationTestEnv *env)
 void migration_test_add_postcopy_kvm_userfault(MigrationTestEnv *env)
 {
     migration_test_add_postcopy_kvm_userfault_refusals(env);
+    migration_test_add_postcopy_kvm_userfault_host(env);
 
     if (!env->has_kvm_userfault) {
         return;
