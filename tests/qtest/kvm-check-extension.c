@@ -1,8 +1,8 @@
 /*
  * Preloaded into QEMU: a KVM that is not what this host's is
  *
- * Each variable of the environment that is set changes one thing.  All else goes
- * to the kernel.
+ * Each variable of the environment that is set changes one thing.  All else
+ * goes to the kernel.
  *
  * KVM_CAP_USERFAULT: what KVM_CHECK_EXTENSION says of that extension
  * KVM_REFUSE_USERFAULT: no memslot can have KVM_MEM_USERFAULT
@@ -43,7 +43,7 @@ static void add_flags(int fd, const char *flags)
 
     if (run->exit_reason == KVM_EXIT_MEMORY_FAULT &&
         run->memory_fault.flags & KVM_MEMORY_EXIT_FLAG_USERFAULT) {
-        run->memory_fault.flags |= strtoull(flags, NULL, 0);
+        run->memory_fault.flags |= g_ascii_strtoull(flags, NULL, 0);
     }
 }
 
