@@ -35,7 +35,7 @@
 #include "ram.h"
 #include "trace.h"
 
-/* kvmvapic reads guest RAM by pointers when it is loaded, below this. */
+/* kvmvapic reads guest RAM when it is loaded, mostly below this. */
 #define LOW_MEMORY (1 * MiB)
 
 static struct {

@@ -112,10 +112,13 @@ static bool try_slots(int vmfd, void *page, Error **errp)
 static bool try_vm(Error **errp)
 {
     size_t size = qemu_real_host_page_size();
-    int vmfd = kvm_ioctl(kvm_state, KVM_CREATE_VM, host.vm_type);
     void *page;
+    int vmfd;
     bool ok;
 
+    do {
+        vmfd = kvm_ioctl(kvm_state, KVM_CREATE_VM, host.vm_type);
+    } while (vmfd == -EINTR);
     if (vmfd < 0) {
         error_setg(errp, "this host's KVM does not create the VM with which "
                    "KVM_CAP_USERFAULT is tried (%s); switch "

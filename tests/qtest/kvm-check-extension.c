@@ -7,7 +7,7 @@
  * KVM_CAP_USERFAULT: what KVM_CHECK_EXTENSION says of that extension
  * KVM_REFUSE_USERFAULT: no memslot can have KVM_MEM_USERFAULT
  * KVM_MEMORY_FAULT_FLAGS: what KVM_EXIT_MEMORY_FAULT for a missing page has
- *   among its flags, beside what is there
+ *   among its flags, beside what is there (decimal)
  *
  * Copyright (c) 2026 the QEMU KVM userfault authors
  *
@@ -23,16 +23,18 @@
 /* The file descriptors of a small QEMU. */
 #define MAX_FDS 1024
 
+/* No functions of GLib: whatever starts QEMU may not have it. */
+
 /* Of the vCPU @fd, which only one thread runs at a time. */
 static struct kvm_run *run_of(int fd)
 {
     static struct kvm_run *runs[MAX_FDS];
 
-    g_assert(fd < MAX_FDS);
+    assert(fd < MAX_FDS);
     if (!runs[fd]) {
         runs[fd] = mmap(NULL, sizeof(*runs[fd]), PROT_READ | PROT_WRITE,
                         MAP_SHARED, fd, 0);
-        g_assert(runs[fd] != MAP_FAILED);
+        assert(runs[fd] != MAP_FAILED);
     }
     return runs[fd];
 }
@@ -43,7 +45,7 @@ static void add_flags(int fd, const char *flags)
 
     if (run->exit_reason == KVM_EXIT_MEMORY_FAULT &&
         run->memory_fault.flags & KVM_MEMORY_EXIT_FLAG_USERFAULT) {
-        run->memory_fault.flags |= g_ascii_strtoull(flags, NULL, 0);
+        run->memory_fault.flags |= atoll(flags);
     }
 }
 

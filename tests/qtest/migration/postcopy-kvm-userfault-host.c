@@ -136,8 +136,10 @@ static void test_more_flags(void)
     MigrateCommon args = {
         .postcopy_kvm_userfault = true,
     };
+    /* One that nobody has thought of yet, and that of private memory. */
+    g_autofree char *flags = g_strdup_printf("%llu", 1ULL << 62 | 1ULL << 3);
 
-    kvm_userfault_preload("KVM_MEMORY_FAULT_FLAGS", "0x8000000000000008");
+    kvm_userfault_preload("KVM_MEMORY_FAULT_FLAGS", flags);
     test_postcopy_common(&args);
     kvm_userfault_preload_nothing();
 }

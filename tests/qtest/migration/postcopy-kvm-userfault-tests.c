@@ -10,6 +10,7 @@
  */
 
 #include "qemu/osdep.h"
+#include "qemu/bswap.h"
 #include "libqtest.h"
 #include "migration/framework.h"
 #include "migration/kvm-userfault-util.h"
@@ -167,6 +168,68 @@ static void add_tls(void)
 }
 #endif /* CONFIG_GNUTLS */
 
+/* --- kvmvapic --- */
+
+/* Above all that the guest touches by itself. */
+#define VAPIC_CODE 0x6500000
+#define VAPIC_ROM (VAPIC_CODE + 0x2000)
+/* In the boot sector: after a line of output, and the loop. */
+#define BOOT_AFTER_OUTPUT 0x7c6f
+#define BOOT_LOOP 0x7c4c
+
+/* An address, or how far it is to one. */
+static void put_le32(uint8_t *p, int64_t value)
+{
+    uint32_t le = cpu_to_le32(value);
+
+    memcpy(p, &le, sizeof(le));
+}
+
+/*
+ * The guest tells kvmvapic of an option ROM that it has above 1 MB, and counts
+ * how often.
+ */
+static void *hook_start_vapic(QTestState *from, QTestState *to)
+{
+    const uint8_t size = 1;
+    uint8_t jump[] = { 0xe9, 0, 0, 0, 0 };
+    uint8_t code[] = {
+        0xfe, 0x05, 0, 0, 0, 0,     /* incb VAPIC_ROM + 16 */
+        0x66, 0xba, 0x7e, 0,        /* mov $0x7e,%dx */
+        0x66, 0xb8, 0, 0x20,        /* mov $0x2000,%ax: VAPIC_ROM from here */
+        0x66, 0xef,                 /* outw %ax,%dx */
+        0xe9, 0, 0, 0, 0,           /* jmp BOOT_LOOP */
+    };
+
+    wait_for_serial("src_serial");
+    put_le32(&code[2], VAPIC_ROM + 16);
+    put_le32(&code[17], BOOT_LOOP - VAPIC_CODE - (int)sizeof(code));
+    put_le32(&jump[1], VAPIC_CODE - BOOT_AFTER_OUTPUT - (int)sizeof(jump));
+    qtest_memwrite(from, VAPIC_ROM + 2, &size, sizeof(size));
+    qtest_memwrite(from, VAPIC_CODE, code, sizeof(code));
+
+    qtest_qmp_assert_success(from, "{ 'execute': 'stop' }");
+    qtest_memwrite(from, BOOT_AFTER_OUTPUT, jump, sizeof(jump));
+    qtest_qmp_assert_success(from, "{ 'execute': 'cont' }");
+    while (!qtest_readb(from, VAPIC_ROM + 16)) {
+        g_usleep(10000);
+    }
+    return NULL;
+}
+
+/* Its size is read when the destination loads the device, page or no page. */
+static void test_vapic(void)
+{
+    MigrateCommon args = {
+        .start.opts_target =
+            "-global migration.x-postcopy-kvm-userfault-oracle=on",
+        .start_hook = hook_start_vapic,
+        .postcopy_kvm_userfault = true,
+    };
+
+    test_postcopy_common(&args);
+}
+
 static void hook_end_check_mode(QTestState *from, QTestState *to, void *opaque)
 {
     migrate_check_kvm_userfault(to);
@@ -269,6 +332,7 @@ static void add_full(MigrationTestEnv *env)
                        test_recovery_fail_reconnect);
     if (env->is_x86) {
         migration_test_add(PREFIX "suspend", test_suspend);
+        migration_test_add(PREFIX "vapic", test_vapic);
     }
     migration_test_add(PREFIX "automatic/plain", test_automatic);
     migration_test_add(PREFIX "automatic/recovery", test_automatic_recovery);
