@@ -151,8 +151,11 @@ void kvm_userfault_disarm(void)
 
 void kvm_userfault_init_vcpu(CPUState *cpu)
 {
-    cpu->accel = g_new0(AccelCPUState, 1);
-    qemu_event_init(&cpu->accel->event, false);
+    AccelCPUState *accel = g_new0(AccelCPUState, 1);
+
+    qemu_event_init(&accel->event, false);
+    /* Pairs with kvm_userfault_kick_vcpu(), which may come at any time. */
+    qatomic_store_release(&cpu->accel, accel);
 }
 
 void kvm_userfault_destroy_vcpu(CPUState *cpu)
@@ -164,13 +167,15 @@ void kvm_userfault_destroy_vcpu(CPUState *cpu)
 
 void kvm_userfault_kick_vcpu(CPUState *cpu)
 {
+    AccelCPUState *accel = qatomic_load_acquire(&cpu->accel);
+
     cpus_kick_thread(cpu);
     /*
      * thread_kicked is set, and cleared by the vCPU when it has seen to what
      * it was kicked for; pairs with the reset in wait_for_page().
      */
-    if (cpu->accel) {
-        qemu_event_set(&cpu->accel->event);
+    if (accel) {
+        qemu_event_set(&accel->event);
     }
 }
 
