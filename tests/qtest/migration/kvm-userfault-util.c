@@ -8,6 +8,7 @@
 
 #include "qemu/osdep.h"
 #include "qobject/qdict.h"
+#include "qobject/qlist.h"
 #include "migration/kvm-userfault-util.h"
 #include "migration/migration-qmp.h"
 
@@ -88,6 +89,24 @@ char *migrate_query_fault_backend(QTestState *to)
     }
     qobject_unref(info);
     return backend;
+}
+
+bool migrate_kvm_userfault_is_on(QTestState *who)
+{
+    QDict *rsp = qtest_qmp(who, "{ 'execute': 'query-migrate-capabilities' }");
+    const QListEntry *entry;
+    bool on = false;
+
+    QLIST_FOREACH_ENTRY(qdict_get_qlist(rsp, "return"), entry) {
+        QDict *cap = qobject_to(QDict, qlist_entry_obj(entry));
+
+        if (g_str_equal(qdict_get_str(cap, "capability"),
+                        "postcopy-kvm-userfault")) {
+            on = qdict_get_bool(cap, "state");
+        }
+    }
+    qobject_unref(rsp);
+    return on;
 }
 
 uint64_t migrate_query_kvm_userfault(QTestState *to, const char *count)

@@ -28,6 +28,9 @@ void qtest_check_does_not_start(const char *opts, const char *needle);
 /* Which backend caught the destination's faults, as query-migrate says. */
 char *migrate_query_fault_backend(QTestState *to);
 
+/* Is the capability set, as query-migrate-capabilities says? */
+bool migrate_kvm_userfault_is_on(QTestState *who);
+
 /* One of the backend's counts. */
 uint64_t migrate_query_kvm_userfault(QTestState *to, const char *count);
 

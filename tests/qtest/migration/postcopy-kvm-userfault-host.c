@@ -22,23 +22,6 @@
 
 /* --- Option --- */
 
-static bool capability_is_on(QTestState *who)
-{
-    QDict *rsp = qtest_qmp(who, "{ 'execute': 'query-migrate-capabilities' }");
-    const QListEntry *entry;
-    bool on = false;
-
-    QLIST_FOREACH_ENTRY(qdict_get_qlist(rsp, "return"), entry) {
-        QDict *cap = qobject_to(QDict, qlist_entry_obj(entry));
-
-        if (g_str_equal(qdict_get_str(cap, "capability"), CAP)) {
-            on = qdict_get_bool(cap, "state");
-        }
-    }
-    qobject_unref(rsp);
-    return on;
-}
-
 static void check_setting(const char *accel, const char *setting)
 {
     QTestState *to = qtest_initf("%s -machine q35 -nodefaults -m 32 "
@@ -51,7 +34,7 @@ static void check_setting(const char *accel, const char *setting)
     g_assert_cmpstr(qdict_get_str(info, "userfault-setting"), ==, setting);
     g_assert_nonnull(strstr(text, printed));
     qobject_unref(info);
-    g_assert(capability_is_on(to) == g_str_equal(setting, "on"));
+    g_assert(migrate_kvm_userfault_is_on(to) == g_str_equal(setting, "on"));
     qtest_quit(to);
 }
 
@@ -126,7 +109,7 @@ static void test_claims_only(void)
     g_test_message("%s", qdict_get_str(err, "desc"));
     g_assert_nonnull(strstr(qdict_get_str(err, "desc"), "Invalid argument"));
     qobject_unref(err);
-    g_assert(!capability_is_on(to));
+    g_assert(!migrate_kvm_userfault_is_on(to));
     qtest_quit(to);
 }
 

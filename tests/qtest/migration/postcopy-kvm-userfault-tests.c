@@ -256,7 +256,7 @@ static void hook_end_check_choice(QTestState *from, QTestState *to,
     g_assert_cmpstr(backend, ==, migration_get_env()->has_uffd ?
                     "userfaultfd" : "kvm-userfault");
     /* It says what was asked for, and that was neither. */
-    g_assert_false(capability_is_on(to));
+    g_assert_false(migrate_kvm_userfault_is_on(to));
 }
 
 static void test_automatic(void)
