@@ -21,7 +21,7 @@ tree_select() {
         tree_builds=$build/qemu
         series=$top/patches
         series_path=patches
-        overlay="accel docs hw include linux-headers migration qapi system target tests"
+        overlay="accel docs hw include linux-headers migration monitor qapi system target tests"
         ;;
     linux)
         title=Linux

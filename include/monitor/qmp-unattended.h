@@ -1,0 +1,42 @@
+/*
+ * QMP requests that the main loop does not get to
+ *
+ * Copyright (c) 2026 the QEMU KVM userfault authors
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#ifndef MONITOR_QMP_UNATTENDED_H
+#define MONITOR_QMP_UNATTENDED_H
+
+/*
+ * In-band requests are queued by the monitor's own thread (mon_iothread) and
+ * run by the dispatcher, in the main loop.  While the RAM barrier is on, the
+ * main loop may be one of those who wait for a page, or wait for the BQL which
+ * one of them holds: for ever, if the migration is paused.  Then the monitor's
+ * thread runs those requests of its queues that can do without the main loop.
+ * monitor/qmp-turn.h keeps the two from getting into each other's way.
+ */
+
+/* For so long (and up to twice that) a request is left to the main loop. */
+#define QMP_UNATTENDED_MS 100
+
+/**
+ * qmp_unattended_start: the RAM barrier is on, see to what the main loop leaves
+ *
+ * Ends by itself when the barrier is off.  Called in the main thread.
+ */
+void qmp_unattended_start(void);
+
+/**
+ * qmp_unattended_attend: run what has waited for too long
+ *
+ * @now_ms: any clock that goes on
+ *
+ * Takes requests that were the first of their monitor's queue when this was
+ * called at least QMP_UNATTENDED_MS ago, and that can do without the main loop.
+ * Called in mon_iothread, regularly, without locks.
+ */
+void qmp_unattended_attend(int64_t now_ms);
+
+#endif /* MONITOR_QMP_UNATTENDED_H */

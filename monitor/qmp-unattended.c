@@ -1,0 +1,191 @@
+/*
+ * QMP requests that the main loop does not get to
+ *
+ * Copyright (c) 2026 the QEMU KVM userfault authors
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "qemu/timer.h"
+#include "monitor/qmp-unattended.h"
+#include "qobject/qdict.h"
+#include "system/ram-barrier.h"
+#include "monitor-internal.h"
+#include "qmp-turn.h"
+#include "trace.h"
+
+/*
+ * What recovers or ends a VM, and what a client asks before.  These run without
+ * the BQL, at any time and while the main loop runs too, and never wait: look at
+ * all of a command's handler before it is added.
+ *
+ * Besides, there are the commands that may be executed out-of-band; they keep
+ * the same rules anyway.  migrate-pause and migrate-recover are such commands.
+ */
+static const char *const commands[] = {
+    /* Of the monitor only, whose turn it is. */
+    "qmp_capabilities",
+    "query-commands",
+    /* Constant. */
+    "query-name",
+    "query-version",
+    /* Reads the run state. */
+    "query-status",
+    /* Lists that it reads are protected by migration_info_lock. */
+    "query-migrate",
+    /* Sets a flag and wakes the main loop, as a signal handler does. */
+    "quit",
+    NULL
+};
+
+static QEMUTimer *timer;
+
+/* Can @req be run without the main loop? */
+static bool can_be_attended(const QMPRequest *req)
+{
+    const QDict *dict = qobject_to(QDict, req->req);
+    const char *name = dict ? qdict_get_try_str(dict, "execute") : NULL;
+    const QmpCommand *cmd = name ? qmp_find_command(req->mon->commands, name)
+                                 : NULL;
+
+    if (!cmd) {
+        /* All that comes of it is an error. */
+        return true;
+    }
+    return (cmd->options & QCO_ALLOW_OOB) || g_strv_contains(commands, name);
+}
+
+/* The dispatcher would have got to this one by now. */
+static bool head_is_old(MonitorQMP *mon, int64_t now_ms)
+{
+    /*
+     * Only for comparison.  Should it be a new request at an old one's address,
+     * it is not left to the main loop, which did not come for the old one.
+     */
+    const QMPRequest *head = g_queue_peek_head(mon->qmp_requests);
+
+    if (head != mon->unattended_head) {
+        mon->unattended_head = head;
+        mon->unattended_since_ms = now_ms;
+    }
+    return head && now_ms - mon->unattended_since_ms >= QMP_UNATTENDED_MS;
+}
+
+static QMPRequest *take(MonitorQMP *mon, int64_t now_ms)
+{
+    QMPRequest *req;
+
+    QEMU_LOCK_GUARD(&mon->qmp_queue_lock);
+    if (!head_is_old(mon, now_ms) ||
+        !can_be_attended(g_queue_peek_head(mon->qmp_requests))) {
+        return NULL;
+    }
+    req = qmp_turn_take(mon);
+    if (req && qmp_oob_enabled(mon) &&
+        mon->qmp_requests->length == QMP_REQ_QUEUE_LEN_MAX - 1) {
+        /* It was suspended because the queue was full. */
+        monitor_resume(&mon->common);
+    }
+    return req;
+}
+
+static QMPRequest *take_any(int64_t now_ms)
+{
+    Monitor *mon;
+
+    QEMU_LOCK_GUARD(&monitor_lock);
+    if (qmp_dispatcher_co_shutdown) {
+        return NULL;
+    }
+    QTAILQ_FOREACH(mon, &mon_list, entry) {
+        QMPRequest *req = NULL;
+
+        if (monitor_is_qmp(mon) && mon->use_io_thread) {
+            req = take(container_of(mon, MonitorQMP, common), now_ms);
+        }
+        if (req) {
+            return req;
+        }
+    }
+    return NULL;
+}
+
+static void respond_error(QMPRequest *req)
+{
+    QDict *rsp = qmp_error_response(req->err);
+
+    req->err = NULL;
+    qmp_send_response(req->mon, rsp);
+    qobject_unref(rsp);
+}
+
+/* The dispatcher passed by while it was not its turn. */
+static void wake_dispatcher(MonitorQMP *mon)
+{
+    QEMU_LOCK_GUARD(&monitor_lock);
+    if (qmp_dispatcher_co_shutdown) {
+        return;
+    }
+    QEMU_LOCK_GUARD(&mon->qmp_queue_lock);
+    if (!g_queue_is_empty(mon->qmp_requests)) {
+        qmp_dispatcher_co_wake();
+    }
+}
+
+static void run(QMPRequest *req)
+{
+    MonitorQMP *mon = req->mon;
+    /* As in the dispatcher: qmp_capabilities may change it. */
+    bool oob_enabled = qmp_oob_enabled(mon);
+
+    trace_monitor_qmp_unattended(req, mon);
+    if (req->req) {
+        monitor_qmp_dispatch(mon, req->req);
+    } else {
+        respond_error(req);
+    }
+    qmp_turn_end(mon);
+    if (!oob_enabled) {
+        monitor_resume(&mon->common);
+    }
+    wake_dispatcher(mon);
+    qmp_request_free(req);
+}
+
+void qmp_unattended_attend(int64_t now_ms)
+{
+    QMPRequest *req;
+
+    while ((req = take_any(now_ms))) {
+        run(req);
+    }
+}
+
+static void tick(void *opaque)
+{
+    int64_t now_ms = qemu_clock_get_ms(QEMU_CLOCK_REALTIME);
+
+    if (!qatomic_read(&ram_barrier_active)) {
+        return;
+    }
+    qmp_unattended_attend(now_ms);
+    timer_mod(timer, now_ms + QMP_UNATTENDED_MS);
+}
+
+static void start_bh(void *opaque)
+{
+    if (!timer) {
+        timer = aio_timer_new(iothread_get_aio_context(mon_iothread),
+                              QEMU_CLOCK_REALTIME, SCALE_MS, tick, NULL);
+    }
+    timer_mod(timer, qemu_clock_get_ms(QEMU_CLOCK_REALTIME));
+}
+
+void qmp_unattended_start(void)
+{
+    if (mon_iothread) {
+        aio_bh_schedule_oneshot(iothread_get_aio_context(mon_iothread),
+                                start_bh, NULL);
+    }
+}
