@@ -20,10 +20,12 @@
 #include "exec/ramblock.h"
 #include "exec/target_page.h"
 #include "migration/postcopy-kvm-userfault.h"
+#include "monitor/qmp-unattended.h"
 #include "system/hostmem.h"
 #include "system/kvm-userfault.h"
 #include "system/ram-barrier.h"
 #include "system/runstate.h"
+#include "system/shutdown-unattended.h"
 #include "system/userfault-view.h"
 #include "migration.h"
 #include "options.h"
@@ -242,6 +244,8 @@ static bool kuf_arm(MigrationIncomingState *mis, Error **errp)
 {
     foreach_not_ignored_block(set_zeroable, NULL);
     ram_barrier_enable(kuf_notify, mis);
+    qmp_unattended_start();
+    shutdown_unattended_start();
     return true;
 }
 
@@ -473,6 +477,7 @@ static bool kuf_cleanup(MigrationIncomingState *mis, Error **errp)
     ram_barrier_disable();
     /* No page comes: the preempt thread is gone, and this is the other one. */
     foreach_not_ignored_block(free_claims, NULL);
+    shutdown_unattended_stop();
     ram_block_discard_require(false);
     return true;
 }

@@ -52,6 +52,10 @@ static struct {
     RAMBarrierBucket buckets[NR_BUCKETS];
     RAMBarrierCounters vcpus;
     RAMBarrierCounters others;
+    /* Threads that sleep in wait_batch(). */
+    unsigned int blocked;
+    /* When the last of them began to, or went on. */
+    int64_t blocked_ns;
 } barrier;
 
 bool ram_barrier_active;
@@ -242,8 +246,36 @@ static unsigned int add_batch(RAMBarrierWaiter *w, RAMBlock *rb,
     return n;
 }
 
+/*
+ * The time first: who sees the count sees it too.  The pair is in
+ * ram_barrier_stuck_ns().
+ */
+static void blocked_begin(void)
+{
+    qatomic_set_i64(&barrier.blocked_ns,
+                    qemu_clock_get_ns(QEMU_CLOCK_REALTIME));
+    qatomic_inc(&barrier.blocked);
+}
+
+static void blocked_end(void)
+{
+    qatomic_set_i64(&barrier.blocked_ns,
+                    qemu_clock_get_ns(QEMU_CLOCK_REALTIME));
+    qatomic_dec(&barrier.blocked);
+}
+
+int64_t ram_barrier_stuck_ns(void)
+{
+    if (!qatomic_load_acquire(&barrier.blocked)) {
+        return 0;
+    }
+    return qemu_clock_get_ns(QEMU_CLOCK_REALTIME) -
+           qatomic_read_i64(&barrier.blocked_ns);
+}
+
 static void wait_batch(RAMBarrierWaiter *w, unsigned int n, QemuEvent *event)
 {
+    blocked_begin();
     for (unsigned int i = 0; i < n; i++) {
         RAMBarrierWaiter *waiter = &w[i];
 
@@ -257,6 +289,7 @@ static void wait_batch(RAMBarrierWaiter *w, unsigned int n, QemuEvent *event)
         ram_barrier_del(waiter);
         count_wait(&barrier.others, waiter);
     }
+    blocked_end();
 }
 
 void ram_barrier_wait_slow(RAMBlock *rb, ram_addr_t offset, ram_addr_t length)

@@ -122,6 +122,15 @@ bool ram_barrier_del(RAMBarrierWaiter *w);
 void ram_barrier_wake_event(RAMBarrierWaiter *w);
 
 /**
+ * ram_barrier_stuck_ns: for how long has nobody in ram_barrier_wait() got on?
+ *
+ * Nanoseconds since the last thread began to sleep in ram_barrier_wait(), or
+ * went on; 0 if no thread sleeps there.  vCPUs outside of it do not count: they
+ * can be kicked.  Any thread.
+ */
+int64_t ram_barrier_stuck_ns(void);
+
+/**
  * ram_barrier_resolver: the calling thread gets pages, or stops doing so
  *
  * Such a thread must not wait for one.  The barrier asserts it.

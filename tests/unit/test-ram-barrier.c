@@ -1145,6 +1145,53 @@ static void test_stats(void)
     block_free(rb);
 }
 
+/* --- Nobody gets on --- */
+
+static void test_stuck(void)
+{
+    RAMBlock *rb = block_new("stuck", TARGET_SIZE, 8);
+    int64_t before, stuck;
+    Waiter waiter;
+    Access *a, *b;
+
+    enable();
+    g_assert_cmpint(ram_barrier_stuck_ns(), ==, 0);
+    /* vCPUs do not count. */
+    waiter_init(&waiter, rb, 7 * TARGET_SIZE);
+    g_assert_true(waiter_add(&waiter));
+    take_request();
+    g_assert_cmpint(ram_barrier_stuck_ns(), ==, 0);
+
+    before = qemu_clock_get_ns(QEMU_CLOCK_REALTIME);
+    a = access_start(rb, 0, 1);
+    take_page(a, 0);
+    b = access_start(rb, TARGET_SIZE, 1);
+    take_page(b, TARGET_SIZE);
+    /* It grows. */
+    do {
+        stuck = ram_barrier_stuck_ns();
+    } while (stuck < 20 * SCALE_MS);
+    g_assert_cmpint(stuck, <=,
+                    qemu_clock_get_ns(QEMU_CLOCK_REALTIME) - before);
+
+    /* One goes on: the other has not been alone for long. */
+    before = qemu_clock_get_ns(QEMU_CLOCK_REALTIME);
+    place(rb, 0);
+    access_end(a);
+    stuck = ram_barrier_stuck_ns();
+    g_assert_cmpint(stuck, >, 0);
+    g_assert_cmpint(stuck, <=,
+                    qemu_clock_get_ns(QEMU_CLOCK_REALTIME) - before);
+
+    place(rb, TARGET_SIZE);
+    access_end(b);
+    g_assert_cmpint(ram_barrier_stuck_ns(), ==, 0);
+    place(rb, 7 * TARGET_SIZE);
+    waiter_del(&waiter, true);
+    disable();
+    block_free(rb);
+}
+
 static int latency_bucket(int64_t since)
 {
     int64_t us = (qemu_clock_get_ns(QEMU_CLOCK_REALTIME) - since) / 1000;
@@ -1353,6 +1400,7 @@ int main(int argc, char **argv)
     g_test_add_func("/ram-barrier/huge", test_huge);
     g_test_add_func("/ram-barrier/stats", test_stats);
     g_test_add_func("/ram-barrier/latency", test_latency);
+    g_test_add_func("/ram-barrier/stuck", test_stuck);
     g_test_add_func("/ram-barrier/resolver", test_resolver);
     g_test_add_func("/ram-barrier/resolver/subprocess/wait",
                     test_resolver_wait);
