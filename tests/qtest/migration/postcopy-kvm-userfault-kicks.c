@@ -83,8 +83,10 @@ static void debug_with_gdb(QTestState *to)
 
     gdb_ask(fd, "$?#3f", "$T");
     gdb_ask(fd, "$g#67", "$");
-    /* The first bytes of memory: they are there since before the VM ran */
-    gdb_ask(fd, "$m0,10#2a", "$");
+    /* Memory: it might have to wait */
+    gdb_ask(fd, "$m0,10#2a", "$E14");
+    gdb_ask(fd, "$M0,1:00#74", "$E14");
+    gdb_ask(fd, "$Z0,7c00,1#0d", "$E22");
     gdb_ask(fd, "$D#44", "$OK");
     close(fd);
 }
@@ -109,12 +111,38 @@ static void try_what_needs_all_memory(QTestState *to)
         "  'uri': 'exec:cat>/dev/null' } }"));
 }
 
+/* With the link down they would wait, and nothing be answered behind them */
+static void try_what_reads_memory(QTestState *to)
+{
+    const char *commands[] = {
+        "x /1 0x100000", "xp /1 0x100000", "sum 0x100000 4096",
+        "gva2gpa 0x100000", "info tlb", "info mem",
+    };
+
+    for (int i = 0; i < G_N_ELEMENTS(commands); i++) {
+        g_autofree char *answer = qtest_hmp(to, "%s", commands[i]);
+
+        g_assert_nonnull(strstr(answer, "wait until"));
+    }
+    assert_refused(to, "memsave", qtest_qmp_assert_failure_ref(to,
+        "{ 'execute': 'memsave', 'arguments': {"
+        "  'val': 1048576, 'size': 4096, 'filename': '/dev/null' } }"));
+    assert_refused(to, "pmemsave", qtest_qmp_assert_failure_ref(to,
+        "{ 'execute': 'pmemsave', 'arguments': {"
+        "  'val': 1048576, 'size': 4096, 'filename': '/dev/null' } }"));
+    assert_refused(to, "x-query-virtio-queue-element",
+                   qtest_qmp_assert_failure_ref(to,
+        "{ 'execute': 'x-query-virtio-queue-element', 'arguments': {"
+        "  'path': '/machine', 'queue': 0 } }"));
+}
+
 static bool hook_kicks(QTestState *from, QTestState *to)
 {
     stop_and_cont(to);
     look_at_registers(to);
     debug_with_gdb(to);
     try_what_needs_all_memory(to);
+    try_what_reads_memory(to);
     return true;
 }
 
