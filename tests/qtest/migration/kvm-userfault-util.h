@@ -43,6 +43,9 @@ void migration_test_add_postcopy_kvm_userfault_refusals(MigrationTestEnv *env);
 /* Kicks and slot changes while pages are missing. */
 void migration_test_add_postcopy_kvm_userfault_kicks(MigrationTestEnv *env);
 
+/* Answers and ends while somebody waits with the BQL held. */
+void migration_test_add_postcopy_kvm_userfault_unattended(MigrationTestEnv *env);
+
 /* Streams that a good source does not send. */
 void migration_test_add_postcopy_kvm_userfault_streams(MigrationTestEnv *env);
 

@@ -342,6 +342,7 @@ static void add_full(MigrationTestEnv *env)
     add_tls();
     migration_test_add_postcopy_kvm_userfault_kicks(env);
     migration_test_add_postcopy_kvm_userfault_streams(env);
+    migration_test_add_postcopy_kvm_userfault_unattended(env);
 }
 
 void migration_test_add_postcopy_kvm_userfault(MigrationTestEnv *env)

@@ -1,0 +1,550 @@
+/*
+ * QTest testcases for postcopy migration with KVM userfault: the network is
+ * down, and somebody waits for a page with the BQL held
+ *
+ * Copyright (c) 2026 the QEMU KVM userfault authors
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include <poll.h>
+#include "libqmp.h"
+#include "libqtest.h"
+#include "qapi/error.h"
+#include "qemu/atomic.h"
+#include "qemu/sockets.h"
+#include "qobject/qdict.h"
+#include "migration/framework.h"
+#include "migration/kvm-userfault-util.h"
+#include "migration/migration-qmp.h"
+#include "migration/migration-util.h"
+
+#define PREFIX "/migration/postcopy-kvm-userfault/unattended/"
+
+/* The guests of these tests write to all pages of this range, in turns. */
+#define GUEST_START 0x100000
+#define GUEST_END   (100 * 1024 * 1024)
+#define GUEST_PAGE  4096
+
+/* What is promised, and for how long silence is taken for no answer */
+#define ANSWER_MS   1000
+#define END_MS      2000
+#define SILENCE_MS  3000
+
+/*
+ * A guest that does what the migration tests' own does, and has QEMU read a
+ * part of each page before, in its vCPU's thread and with the BQL held: fw_cfg
+ * takes a descriptor from there, of zeros, which asks for nothing.
+ *
+ *   cli; xor %ax,%ax; mov %ax,%ds; in $0x92,%al; or $2,%al; out %al,$0x92
+ *   lgdt gdtdesc; mov $1,%eax; mov %eax,%cr0; ljmp $8,$pm
+ * .code32
+ * pm:
+ *   mov $16,%ax; mov %ax,%ds; mov $0x3f8,%dx; mov $'A',%al; out %al,%dx
+ * pass:
+ *   mov $0x100000,%esi
+ * page:
+ *   lea 16(%esi),%eax; bswap %eax; mov $0x518,%dx; out %eax,%dx
+ *   incb (%esi); add $0x1000,%esi; cmp $0x6400000,%esi; jb page
+ *   mov $0x3f8,%dx; mov $'B',%al; out %al,%dx; jmp pass
+ * .balign 8
+ * gdt: .quad 0, 0x00cf9a000000ffff, 0x00cf92000000ffff
+ * gdtdesc: .word 23; .long gdt
+ */
+static const uint8_t fw_cfg_guest[510] = {
+    0xfa, 0x31, 0xc0, 0x8e, 0xd8, 0xe4, 0x92, 0x0c, 0x02, 0xe6, 0x92, 0x0f,
+    0x01, 0x16, 0x70, 0x7c, 0x66, 0xb8, 0x01, 0x00, 0x00, 0x00, 0x0f, 0x22,
+    0xc0, 0xea, 0x1e, 0x7c, 0x08, 0x00, 0x66, 0xb8, 0x10, 0x00, 0x8e, 0xd8,
+    0x66, 0xba, 0xf8, 0x03, 0xb0, 0x41, 0xee, 0xbe, 0x00, 0x00, 0x10, 0x00,
+    0x8d, 0x46, 0x10, 0x0f, 0xc8, 0x66, 0xba, 0x18, 0x05, 0xef, 0xfe, 0x06,
+    0x81, 0xc6, 0x00, 0x10, 0x00, 0x00, 0x81, 0xfe, 0x00, 0x00, 0x40, 0x06,
+    0x72, 0xe6, 0x66, 0xba, 0xf8, 0x03, 0xb0, 0x42, 0xee, 0xeb, 0xd8, 0x8d,
+    0x74, 0x26, 0x00, 0x90, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00,
+    0xff, 0xff, 0x00, 0x00, 0x00, 0x9a, 0xcf, 0x00, 0xff, 0xff, 0x00, 0x00,
+    0x00, 0x92, 0xcf, 0x00, 0x17, 0x00, 0x58, 0x7c, 0x00, 0x00,
+};
+
+static char *tmp_path(const char *name)
+{
+    return g_strdup_printf("%s/%s", migration_get_env()->tmpfs, name);
+}
+
+/* --- A client that does not know of out-of-band commands --- */
+
+static char *monitor_options(void)
+{
+    g_autofree char *path = tmp_path("inband");
+    g_autofree char *path2 = tmp_path("inband2");
+
+    return g_strdup_printf(
+        "-chardev socket,id=inband,path=%s,server=on,wait=off "
+        "-mon chardev=inband,mode=control "
+        "-chardev socket,id=inband2,path=%s,server=on,wait=off "
+        "-mon chardev=inband2,mode=control", path, path2);
+}
+
+static bool readable(int fd, int ms)
+{
+    struct pollfd pfd = { .fd = fd, .events = POLLIN };
+
+    return RETRY_ON_EINTR(poll(&pfd, 1, ms)) == 1;
+}
+
+/* The next that is not an event */
+static QDict *receive(int fd)
+{
+    for (;;) {
+        QDict *rsp = qmp_fd_receive(fd);
+
+        if (!qdict_haskey(rsp, "event")) {
+            return rsp;
+        }
+        qobject_unref(rsp);
+    }
+}
+
+/* Sends a command, and gets its answer in time */
+static G_GNUC_PRINTF(2, 3) QDict *ask(int fd, const char *fmt, ...)
+{
+    int64_t start = g_get_monotonic_time();
+    va_list ap;
+    QDict *rsp;
+
+    va_start(ap, fmt);
+    qmp_fd_vsend(fd, fmt, ap);
+    va_end(ap);
+    g_assert_true(readable(fd, 30 * ANSWER_MS));
+    rsp = receive(fd);
+    g_assert_cmpint((g_get_monotonic_time() - start) / 1000, <, ANSWER_MS);
+    return rsp;
+}
+
+static QDict *returned(QDict *rsp)
+{
+    QDict *ret = qdict_get_qdict(rsp, "return");
+
+    g_assert_nonnull(ret);
+    qobject_ref(ret);
+    qobject_unref(rsp);
+    return ret;
+}
+
+static int connect_in_band(const char *name)
+{
+    g_autofree char *path = tmp_path(name);
+    int fd = unix_connect(path, &error_abort);
+
+    g_assert_true(readable(fd, ANSWER_MS));
+    qobject_unref(receive(fd));
+    qobject_unref(returned(ask(fd, "{ 'execute': 'qmp_capabilities' }")));
+    return fd;
+}
+
+static void assert_status(QDict *rsp, const char *status)
+{
+    QDict *ret = returned(rsp);
+
+    g_assert_cmpstr(qdict_get_str(ret, "status"), ==, status);
+    qobject_unref(ret);
+}
+
+/* --- Who waits --- */
+
+static GThread *reader;
+static bool reader_stop;
+
+/* Sooner or later comes to a page that is missing, and stays there */
+static void *read_memory(void *opaque)
+{
+    for (uint64_t addr = GUEST_START; addr < GUEST_END; addr += GUEST_PAGE) {
+        if (qatomic_read(&reader_stop)) {
+            break;
+        }
+        qtest_readb(opaque, addr);
+    }
+    return NULL;
+}
+
+static void main_loop_waits(QTestState *to)
+{
+    qatomic_set(&reader_stop, false);
+    reader = g_thread_new("reader", read_memory, to);
+    g_usleep(SILENCE_MS * 1000);
+}
+
+static void main_loop_goes_on(void)
+{
+    if (reader) {
+        qatomic_set(&reader_stop, true);
+        g_thread_join(reader);
+        reader = NULL;
+    }
+}
+
+/* The same, in a process that sees its QEMU die, and dies with it */
+static pid_t main_loop_waits_for_ever(QTestState *to)
+{
+    pid_t pid = fork();
+
+    g_assert_cmpint(pid, >=, 0);
+    if (!pid) {
+        signal(SIGABRT, SIG_DFL);
+        close(STDERR_FILENO);
+        read_memory(to);
+        _exit(0);
+    }
+    g_usleep(SILENCE_MS * 1000);
+    return pid;
+}
+
+static char *fw_cfg_guest_options(void)
+{
+    g_autofree char *path = tmp_path("fw-cfg-guest");
+    FILE *file = fopen(path, "w");
+
+    g_assert_nonnull(file);
+    g_assert_cmpint(fwrite(fw_cfg_guest, sizeof(fw_cfg_guest), 1, file), ==, 1);
+    g_assert_cmpint(fwrite("\x55\xaa", 2, 1, file), ==, 1);
+    fclose(file);
+    return g_strdup_printf(
+        "-drive if=none,id=d1,file=%s,format=raw -device "
+        "ide-hd,drive=d1,bus=ide.2,secs=1,cyls=1,heads=1,bootindex=0", path);
+}
+
+/* --- What recovery needs is answered --- */
+
+/* The main loop does not get to it; the answer comes when it goes on */
+static void send_stop(int fd)
+{
+    qmp_fd_send(fd, "{ 'execute': 'stop' }");
+    g_assert_false(readable(fd, SILENCE_MS));
+}
+
+static void ask_what_recovery_needs(int fd)
+{
+    QDict *rsp;
+
+    for (int i = 0; i < 100; i++) {
+        rsp = returned(ask(fd, "{ 'execute': 'query-status' }"));
+        g_assert_cmpstr(qdict_get_str(rsp, "status"), ==, "running");
+        qobject_unref(rsp);
+    }
+    assert_status(ask(fd, "{ 'execute': 'query-migrate' }"), "postcopy-paused");
+    /* It is paused */
+    rsp = ask(fd, "{ 'execute': 'migrate-pause' }");
+    g_assert_true(qdict_haskey(rsp, "error"));
+    qobject_unref(rsp);
+    /* No such command, no command, no JSON: these are answered, too */
+    rsp = ask(fd, "{ 'execute': 'migrate-resume-please' }");
+    g_assert_true(qdict_haskey(rsp, "error"));
+    qobject_unref(rsp);
+    rsp = ask(fd, "{ 'id': 1 }");
+    g_assert_true(qdict_haskey(rsp, "error"));
+    qobject_unref(rsp);
+}
+
+static int in_band = -1;
+
+static bool hook_main_loop_waits(QTestState *from, QTestState *to)
+{
+    main_loop_waits(to);
+    in_band = connect_in_band("inband");
+    ask_what_recovery_needs(in_band);
+    return true;
+}
+
+static bool hook_vcpu_waits(QTestState *from, QTestState *to)
+{
+    g_usleep(SILENCE_MS * 1000);
+    in_band = connect_in_band("inband");
+    ask_what_recovery_needs(in_band);
+    return true;
+}
+
+static void recover_in_band(QTestState *to, const char *uri)
+{
+    qobject_unref(returned(ask(in_band, "{ 'execute': 'migrate-recover',"
+                               "  'arguments': { 'uri': %s } }", uri)));
+}
+
+static void hook_end(QTestState *from, QTestState *to, void *opaque)
+{
+    main_loop_goes_on();
+    close(in_band);
+    g_assert_cmpint(migrate_query_kvm_userfault(to, "barrier-waits"), >, 0);
+}
+
+static void test_main_loop(void)
+{
+    g_autofree char *opts = monitor_options();
+    MigrateCommon args = {
+        .postcopy_kvm_userfault = true,
+        .postcopy_hook = hook_main_loop_waits,
+        .postcopy_recover = recover_in_band,
+        .end_hook = hook_end,
+        .start.opts_target = opts,
+    };
+
+    test_postcopy_recovery_common(&args);
+}
+
+static void test_main_loop_preempt(void)
+{
+    g_autofree char *opts = monitor_options();
+    MigrateCommon args = {
+        .postcopy_kvm_userfault = true,
+        .postcopy_preempt = true,
+        .postcopy_hook = hook_main_loop_waits,
+        .postcopy_recover = recover_in_band,
+        .end_hook = hook_end,
+        .start.opts_target = opts,
+    };
+
+    test_postcopy_recovery_common(&args);
+}
+
+#ifdef CONFIG_GNUTLS
+static void hook_end_tls(QTestState *from, QTestState *to, void *opaque)
+{
+    hook_end(from, to, NULL);
+    migrate_hook_end_tls_psk(from, to, opaque);
+}
+
+static void test_main_loop_tls(void)
+{
+    g_autofree char *opts = monitor_options();
+    MigrateCommon args = {
+        .postcopy_kvm_userfault = true,
+        .postcopy_preempt = true,
+        .postcopy_hook = hook_main_loop_waits,
+        .postcopy_recover = recover_in_band,
+        .start_hook = migrate_hook_start_tls_psk_match,
+        .end_hook = hook_end_tls,
+        .start.opts_target = opts,
+    };
+
+    test_postcopy_recovery_common(&args);
+}
+#endif
+
+static void test_vcpu(void)
+{
+    g_autofree char *guest = fw_cfg_guest_options();
+    g_autofree char *monitors = monitor_options();
+    g_autofree char *opts = g_strdup_printf("%s %s", guest, monitors);
+    MigrateCommon args = {
+        .postcopy_kvm_userfault = true,
+        .postcopy_hook = hook_vcpu_waits,
+        .postcopy_recover = recover_in_band,
+        .end_hook = hook_end,
+        .start.opts_source = guest,
+        .start.opts_target = opts,
+    };
+
+    test_postcopy_recovery_common(&args);
+}
+
+/* --- In order --- */
+
+static int ordered = -1;
+static GThread *waits_for_order;
+
+/* What the main loop leaves keeps its place, and others wait behind it */
+static bool hook_order(QTestState *from, QTestState *to)
+{
+    main_loop_waits(to);
+    in_band = connect_in_band("inband");
+    ordered = connect_in_band("inband2");
+
+    assert_status(ask(ordered, "{ 'execute': 'query-status' }"), "running");
+    send_stop(ordered);
+    qmp_fd_send(ordered, "{ 'execute': 'query-status', 'id': 'behind' }");
+    g_assert_false(readable(ordered, SILENCE_MS));
+    /* It is only this one's turn that has not come */
+    assert_status(ask(in_band, "{ 'execute': 'query-status' }"), "running");
+    return true;
+}
+
+static void *receive_in_order(void *opaque)
+{
+    QDict *rsp = receive(ordered);
+
+    g_assert_false(qdict_haskey(rsp, "id"));
+    qobject_unref(returned(rsp));
+    rsp = receive(ordered);
+    g_assert_cmpstr(qdict_get_str(rsp, "id"), ==, "behind");
+    assert_status(rsp, "paused");
+    qmp_fd_send(ordered, "{ 'execute': 'cont' }");
+    qobject_unref(returned(receive(ordered)));
+    return NULL;
+}
+
+static void recover_and_receive(QTestState *to, const char *uri)
+{
+    recover_in_band(to, uri);
+    waits_for_order = g_thread_new("order", receive_in_order, NULL);
+}
+
+static void hook_end_order(QTestState *from, QTestState *to, void *opaque)
+{
+    g_thread_join(waits_for_order);
+    close(ordered);
+    hook_end(from, to, opaque);
+}
+
+static void test_order(void)
+{
+    g_autofree char *opts = monitor_options();
+    MigrateCommon args = {
+        .postcopy_kvm_userfault = true,
+        .postcopy_hook = hook_order,
+        .postcopy_recover = recover_and_receive,
+        .end_hook = hook_end_order,
+        .start.opts_target = opts,
+    };
+
+    test_postcopy_recovery_common(&args);
+}
+
+/* --- QEMU ends, whoever waits --- */
+
+typedef enum Waiter {
+    VCPU, VCPU_WITH_BQL, MAIN_LOOP,
+} Waiter;
+
+static struct {
+    Waiter who;
+    /* Or 0, for 'quit' */
+    int signal;
+} end;
+
+static void receive_shutdown_event(int fd)
+{
+    bool seen = false;
+
+    while (!seen) {
+        QDict *rsp = qmp_fd_receive(fd);
+
+        seen = g_str_equal(qdict_get_try_str(rsp, "event") ?: "", "SHUTDOWN");
+        qobject_unref(rsp);
+    }
+}
+
+static bool hook_end_qemu(QTestState *from, QTestState *to)
+{
+    g_autofree char *pidfile = tmp_path("pidfile");
+    int fd = connect_in_band("inband");
+    pid_t child = 0;
+    int64_t start;
+
+    if (end.who == MAIN_LOOP) {
+        child = main_loop_waits_for_ever(to);
+    } else {
+        g_usleep(SILENCE_MS * 1000);
+    }
+    if (end.who != VCPU) {
+        /* They do wait */
+        int deaf = connect_in_band("inband2");
+
+        send_stop(deaf);
+        close(deaf);
+    }
+    g_assert_true(g_file_test(pidfile, G_FILE_TEST_EXISTS));
+
+    start = g_get_monotonic_time();
+    if (end.signal) {
+        kill(qtest_pid(to), end.signal);
+    } else {
+        qobject_unref(returned(ask(fd, "{ 'execute': 'quit' }")));
+    }
+    /* Its exit status has to be 0 */
+    qtest_wait_qemu(to);
+    g_assert_cmpint((g_get_monotonic_time() - start) / 1000, <, END_MS);
+
+    receive_shutdown_event(fd);
+    close(fd);
+    g_assert_false(g_file_test(pidfile, G_FILE_TEST_EXISTS));
+    if (child) {
+        kill(child, SIGKILL);
+        waitpid(child, NULL, 0);
+    }
+    return false;
+}
+
+static void test_end(Waiter who, int signal)
+{
+    g_autofree char *guest = who == VCPU_WITH_BQL ? fw_cfg_guest_options()
+                                                  : g_strdup("");
+    g_autofree char *monitors = monitor_options();
+    g_autofree char *pidfile = tmp_path("pidfile");
+    g_autofree char *opts = g_strdup_printf("%s %s -pidfile %s", guest,
+                                            monitors, pidfile);
+    MigrateCommon args = {
+        .postcopy_kvm_userfault = true,
+        .postcopy_hook = hook_end_qemu,
+        .start.opts_source = guest,
+        .start.opts_target = opts,
+    };
+
+    end.who = who;
+    end.signal = signal;
+    test_postcopy_recovery_common(&args);
+}
+
+static void test_end_main_loop_quit(void)
+{
+    test_end(MAIN_LOOP, 0);
+}
+
+static void test_end_main_loop_sigterm(void)
+{
+    test_end(MAIN_LOOP, SIGTERM);
+}
+
+static void test_end_main_loop_sigint(void)
+{
+    test_end(MAIN_LOOP, SIGINT);
+}
+
+static void test_end_vcpu_with_bql_quit(void)
+{
+    test_end(VCPU_WITH_BQL, 0);
+}
+
+static void test_end_vcpu_with_bql_sigterm(void)
+{
+    test_end(VCPU_WITH_BQL, SIGTERM);
+}
+
+static void test_end_vcpu_quit(void)
+{
+    test_end(VCPU, 0);
+}
+
+static void test_end_vcpu_sigterm(void)
+{
+    test_end(VCPU, SIGTERM);
+}
+
+void migration_test_add_postcopy_kvm_userfault_unattended(MigrationTestEnv *env)
+{
+    migration_test_add(PREFIX "main-loop/plain", test_main_loop);
+    migration_test_add(PREFIX "main-loop/preempt", test_main_loop_preempt);
+#ifdef CONFIG_GNUTLS
+    migration_test_add(PREFIX "main-loop/tls", test_main_loop_tls);
+#endif
+    migration_test_add(PREFIX "vcpu", test_vcpu);
+    migration_test_add(PREFIX "order", test_order);
+    migration_test_add(PREFIX "end/main-loop/quit", test_end_main_loop_quit);
+    migration_test_add(PREFIX "end/main-loop/sigterm",
+                       test_end_main_loop_sigterm);
+    migration_test_add(PREFIX "end/main-loop/sigint",
+                       test_end_main_loop_sigint);
+    migration_test_add(PREFIX "end/vcpu-with-bql/quit",
+                       test_end_vcpu_with_bql_quit);
+    migration_test_add(PREFIX "end/vcpu-with-bql/sigterm",
+                       test_end_vcpu_with_bql_sigterm);
+    migration_test_add(PREFIX "end/vcpu/quit", test_end_vcpu_quit);
+    migration_test_add(PREFIX "end/vcpu/sigterm", test_end_vcpu_sigterm);
+}
