@@ -42,3 +42,7 @@ bool postcopy_kvm_userfault_allows(const char *what, Error **errp)
 {
     return true;
 }
+
+void postcopy_kvm_userfault_add_over_notifier(Notifier *notifier)
+{
+}

@@ -7,16 +7,12 @@
  */
 
 #include "qemu/osdep.h"
-#include "block/aio.h"
 #include "hw/virtio/virtio-net.h"
 #include "migration/postcopy-kvm-userfault.h"
-#include "migration/postcopy-ram.h"
 #include "net/net.h"
 #include "net/vhost_net.h"
-#include "qemu/main-loop.h"
 #include "qemu/module.h"
 #include "qom/object.h"
-#include "system/system.h"
 #include "trace.h"
 
 /*
@@ -66,50 +62,18 @@ static int resume_vhost(Object *obj, void *opaque)
 }
 
 /* Main loop, BQL held: the devices are what they are now, not at the end. */
-static void resume_all(void *opaque)
+static void resume_all(Notifier *notifier, void *data)
 {
     object_child_foreach_recursive(object_get_root(), resume_vhost, NULL);
 }
 
-/*
- * The end comes in the migration's thread, without the BQL; LISTEN, in the main
- * thread, before that exists.
- */
-static int postcopy_event(NotifierWithReturn *notifier, void *data,
-                          Error **errp)
-{
-    static bool postponed;
-    struct PostcopyNotifyData *pnd = data;
-
-    if (pnd->reason == POSTCOPY_NOTIFY_INBOUND_LISTEN) {
-        postponed = postcopy_kvm_userfault_active();
-    }
-    if (pnd->reason == POSTCOPY_NOTIFY_INBOUND_END && postponed) {
-        aio_bh_schedule_oneshot(qemu_get_aio_context(), resume_all, NULL);
-    }
-    return 0;
-}
-
-static NotifierWithReturn postcopy_notifier = {
-    .notify = postcopy_event,
+static Notifier over_notifier = {
+    .notify = resume_all,
 };
 
-static void machine_done(Notifier *notifier, void *data)
-{
-    postcopy_add_notifier(&postcopy_notifier);
-}
-
-static Notifier machine_done_notifier = {
-    .notify = machine_done,
-};
-
-/*
- * The list of notifiers has no lock, so this can't wait for a device that may
- * be plugged while a migration ends.
- */
 static void vhost_net_postcopy_register(void)
 {
-    qemu_add_machine_init_done_notifier(&machine_done_notifier);
+    postcopy_kvm_userfault_add_over_notifier(&over_notifier);
 }
 
 type_init(vhost_net_postcopy_register)

@@ -9,9 +9,7 @@
 #ifndef MIGRATION_POSTCOPY_KVM_USERFAULT_H
 #define MIGRATION_POSTCOPY_KVM_USERFAULT_H
 
-#include "qapi/qapi-types-net.h"
-
-struct Netdev;
+#include "qemu/notify.h"
 
 /**
  * postcopy_kvm_userfault_active: may pages be missing, with KVM userfault?
@@ -36,7 +34,7 @@ bool postcopy_kvm_userfault_allows(const char *what, Error **errp);
  *
  * Kernel threads and other processes that touch guest RAM do not see which
  * pages are missing.  Names the first such device, network backend or memory
- * in *@errp.  Called with the BQL held.
+ * in *@errp.  Called with the BQL held.  See system/ram-bypass.h.
  */
 bool postcopy_kvm_userfault_vm_supported(Error **errp);
 
@@ -50,13 +48,6 @@ bool postcopy_kvm_userfault_vm_supported(Error **errp);
 bool postcopy_kvm_userfault_may_plug(Error **errp);
 
 /**
- * postcopy_kvm_userfault_may_add_netdev: the same for a network backend that
- * does not exist yet
- */
-bool postcopy_kvm_userfault_may_add_netdev(const Netdev *netdev,
-                                           Error **errp);
-
-/**
  * postcopy_kvm_userfault_may_unplug: refuse to take away memory that vCPUs may
  * wait for
  *
@@ -64,5 +55,15 @@ bool postcopy_kvm_userfault_may_add_netdev(const Netdev *netdev,
  * held.
  */
 bool postcopy_kvm_userfault_may_unplug(DeviceState *dev, Error **errp);
+
+/**
+ * postcopy_kvm_userfault_add_over_notifier: be told when memory is all there
+ *
+ * @notifier is called in the main loop, with the BQL held, soon after
+ * postcopy_kvm_userfault_active() was true for the last time: when the migration
+ * has completed, and also when it has ended in another way and left the VM as
+ * it is.  Called before a migration comes in.
+ */
+void postcopy_kvm_userfault_add_over_notifier(Notifier *notifier);
 
 #endif /* MIGRATION_POSTCOPY_KVM_USERFAULT_H */
