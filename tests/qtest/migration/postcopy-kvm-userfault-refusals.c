@@ -145,6 +145,16 @@ static const Refusal refusals[] = {
     { "device-vhost-vsock",
       "-accel kvm -device vhost-vsock-pci,id=d,guest-cid=3", NULL,
       "device 'd'", "/dev/vhost-vsock" },
+    /* Nobody has listed it: what is refused is that it is vhost */
+    { "device-vhost-unlisted",
+      "-accel kvm -device vhost-testdev,id=d,node=/dev/vhost-net", NULL,
+      "device 'd'", "/dev/vhost-net" },
+    { "device-nvme-pmr",
+      "-accel kvm -object memory-backend-ram,id=m,size=1M "
+      "-device nvme,id=d,serial=s,pmrdev=m", NULL, "device 'd'" },
+    { "device-acpi-erst",
+      "-accel kvm -object memory-backend-ram,id=m,size=1M,share=on "
+      "-device acpi-erst,id=d,memdev=m", NULL, "device 'd'" },
     { "device-vhostforce",
       "-accel kvm -netdev tap,id=n,script=no,downscript=no,vhostforce=on "
       "-device virtio-net-pci,netdev=n", NULL, "network backend 'n'",
@@ -326,6 +336,29 @@ static QDict *try_plug(QTestState *to)
     return err;
 }
 
+/* Who registers when it is plugged, as the first is refused by its class. */
+static void check_vhost_refused(QTestState *to)
+{
+    if (access("/dev/vhost-net", R_OK | W_OK)) {
+        return;
+    }
+    check_error(qtest_qmp_assert_failure_ref(
+                    to, "{ 'execute': 'device_add', 'arguments': {"
+                    "  'driver': 'vhost-testdev', 'id': 'd',"
+                    "  'node': '/dev/vhost-net' } }"), "device 'd'");
+    check_error(qtest_qmp_assert_failure_ref(
+                    to, "{ 'execute': 'netdev_add', 'arguments': {"
+                    "  'type': 'tap', 'id': 'n', 'script': 'no',"
+                    "  'downscript': 'no', 'vhostforce': true } }"),
+                "network backend 'n'");
+}
+
+static void check_plug_refused(QTestState *to)
+{
+    check_error(try_plug(to), "device 'd'");
+    check_vhost_refused(to);
+}
+
 /* It was fine when the capability was set, and is not when they come to it. */
 static void test_plugged_before(void)
 {
@@ -383,7 +416,7 @@ static void check_hmp(QTestState *to, const char *command, const char *needle)
 static void check_refused_in_precopy(QTestState *to)
 {
     check_error(try_capability(to, CAP, false), "can't be changed");
-    check_error(try_plug(to), "device 'd'");
+    check_plug_refused(to);
     check_hmp(to, "device_add ivshmem-plain,id=d,memdev=m,bus=slot0",
               "device 'd'");
 }
@@ -391,7 +424,7 @@ static void check_refused_in_precopy(QTestState *to)
 static void check_refused_in_postcopy(QTestState *to)
 {
     check_error(try_capability(to, CAP, false), "can't be changed");
-    check_error(try_plug(to), "device 'd'");
+    check_plug_refused(to);
     check_error(qtest_qmp_assert_failure_ref(
                     to, "{ 'execute': 'migrate', 'arguments': {"
                     "  'uri': 'tcp:127.0.0.1:1' } }"), "migrate");
