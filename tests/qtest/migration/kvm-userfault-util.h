@@ -46,6 +46,9 @@ void migration_test_add_postcopy_kvm_userfault_kicks(MigrationTestEnv *env);
 /* Answers and ends while somebody waits with the BQL held. */
 void migration_test_add_postcopy_kvm_userfault_unattended(MigrationTestEnv *env);
 
+/* The primary of a failover pair, which can't be there during postcopy. */
+void migration_test_add_postcopy_kvm_userfault_failover(MigrationTestEnv *env);
+
 /* Streams that a good source does not send. */
 void migration_test_add_postcopy_kvm_userfault_streams(MigrationTestEnv *env);
 

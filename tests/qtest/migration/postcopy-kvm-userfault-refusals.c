@@ -344,7 +344,7 @@ static void check_vhost_refused(QTestState *to)
     }
     check_error(qtest_qmp_assert_failure_ref(
                     to, "{ 'execute': 'device_add', 'arguments': {"
-                    "  'driver': 'vhost-testdev', 'id': 'd',"
+                    "  'driver': 'vhost-testdev', 'id': 'd', 'bus': 'slot0',"
                     "  'node': '/dev/vhost-net' } }"), "device 'd'");
     check_error(qtest_qmp_assert_failure_ref(
                     to, "{ 'execute': 'netdev_add', 'arguments': {"

@@ -341,6 +341,7 @@ static void add_full(MigrationTestEnv *env)
     migration_test_add(PREFIX "option/global", test_global_option);
     add_tls();
     migration_test_add_postcopy_kvm_userfault_kicks(env);
+    migration_test_add_postcopy_kvm_userfault_failover(env);
     migration_test_add_postcopy_kvm_userfault_streams(env);
     migration_test_add_postcopy_kvm_userfault_unattended(env);
 }
