@@ -16,6 +16,9 @@
  *     memory:MB             own that much memory; write all of it, check it
  *     disk:NAME[:REST]      write all of /dev/NAME past the page cache, read it;
  *                           rest that many ms between requests
+ *     efivars               write UEFI variables, which the firmware does in
+ *                           system management mode if it is built for that;
+ *                           read them when they have aged by a pass
  *     net:IF:ADDRESS:SERVER:PORT
  *                           get datagrams back from an echo server; addresses
  *                           are of a /24
@@ -55,6 +58,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/vfs.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -385,6 +389,107 @@ static void work_net(char *arg)
     }
 }
 
+/* --- Work: UEFI variables --- */
+
+#define EFIVARS         "/sys/firmware/efi/efivars"
+#define EFIVARS_GUID    "2b4f7b4e-0c3a-4f0c-9d6b-6b1f5a0c7e21"
+#define EFIVARS_COUNT   2
+#define EFIVARS_WORDS   4
+/*
+ * Calls of the firmware between two writes, 10 ms apart.  What a variable was
+ * takes space until the next reset: with these rests it lasts for minutes.
+ */
+#define EFIVARS_CALLS   10
+/* Non-volatile, there for boot services and at run time */
+#define EFIVARS_ATTRIBUTES  7
+
+/* As a file of efivarfs has it, and as it is read and written in one go. */
+struct variable {
+    uint32_t attributes;
+    uint64_t words[EFIVARS_WORDS];
+} __attribute__((packed));
+
+static void stamp_variable(struct variable *var, int number, uint64_t pass)
+{
+    var->attributes = EFIVARS_ATTRIBUTES;
+    for (int i = 0; i < EFIVARS_WORDS; i++) {
+        var->words[i] = stamp(number, pass) + i * 0xd1342543de82ef95ULL;
+    }
+}
+
+static void check_variable(int fd, int number, uint64_t pass)
+{
+    struct variable want, have = { };
+
+    stamp_variable(&want, number, pass);
+    if (pread(fd, &have, sizeof(have), 0) != sizeof(have)) {
+        die("read");
+    }
+    for (int i = 0; i < EFIVARS_WORDS; i++) {
+        if (have.words[i] != want.words[i]) {
+            say("WRONG %s: pass %lu, variable %d, word %d: %016lx, not %016lx",
+                work_name, pass, number, i, have.words[i], want.words[i]);
+            return;
+        }
+    }
+}
+
+/*
+ * Values are read from a cache that the firmware has outside of system
+ * management mode; how much space is left is not.
+ */
+static void call_firmware(void)
+{
+    struct statfs info;
+
+    for (int i = 0; i < EFIVARS_CALLS; i++) {
+        if (statfs(EFIVARS, &info) < 0) {
+            die("statfs");
+        }
+        usleep(10000);
+    }
+}
+
+/* Who makes a variable may write to it as long as it is open. */
+static int create_variable(int number)
+{
+    char path[128];
+    int fd;
+
+    snprintf(path, sizeof(path), EFIVARS "/Guest%d-" EFIVARS_GUID, number);
+    fd = open(path, O_RDWR | O_CREAT | O_EXCL, 0644);
+    if (fd < 0) {
+        die(path);
+    }
+    return fd;
+}
+
+static void work_efivars(char *arg)
+{
+    int fd[EFIVARS_COUNT];
+    struct variable var;
+
+    if (mount("efivarfs", EFIVARS, "efivarfs", 0, NULL) < 0) {
+        die(EFIVARS);
+    }
+    for (int i = 0; i < EFIVARS_COUNT; i++) {
+        fd[i] = create_variable(i);
+    }
+    for (uint64_t pass = 1;; pass++) {
+        for (int i = 0; i < EFIVARS_COUNT; i++) {
+            if (pass > 1) {
+                check_variable(fd[i], i, pass - 1);
+            }
+            stamp_variable(&var, i, pass);
+            if (write(fd[i], &var, sizeof(var)) != sizeof(var)) {
+                die("write");
+            }
+            call_firmware();
+        }
+        pass_done(pass);
+    }
+}
+
 /* --- Work: display --- */
 
 #define WIDTH   640
@@ -561,11 +666,12 @@ static const struct {
     const char *name;
     void (*run)(char *arg);
 } works[] = {
-    { "memory", work_memory },
-    { "disk",   work_disk },
-    { "net",    work_net },
-    { "stress", work_stress },
-    { "vga",    work_vga },
+    { "memory",  work_memory },
+    { "disk",    work_disk },
+    { "efivars", work_efivars },
+    { "net",     work_net },
+    { "stress",  work_stress },
+    { "vga",     work_vga },
 };
 
 /* A copy of an option's value, empty if it is not given. */

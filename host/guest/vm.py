@@ -48,13 +48,14 @@ class GuestMachine(QEMUMachine):
     """One side of a migration.  What goes wrong with it is a GuestError."""
 
     def __init__(self, side: str, job: Path, logs: Path, *, guest: str,
-                 append: str, args: Sequence[str],
+                 append: str, args: Sequence[str], kernel: str = 'image',
                  wrapper: Sequence[str] = ()):
         """
         @param side: what errors and logs call it
         @param job: folder for its sockets
         @param logs: folder for its log
         @param guest: folder in build/ with the kernel
+        @param kernel: what is booted there: image, or vmlinuz for firmware
         @param append: more for the kernel's command line
         @param wrapper: command that starts QEMU
         """
@@ -72,7 +73,7 @@ class GuestMachine(QEMUMachine):
             '-name', f'{side},debug-threads=on', '-nodefaults',
             # TCG's nested guests get deadlines that are a minute away.
             '-accel', 'kvm', '-cpu', 'host,-tsc-deadline',
-            '-kernel', str(BUILD / guest / 'kernel/image'),
+            '-kernel', str(BUILD / guest / 'kernel' / kernel),
             '-initrd', str(BUILD / guest / 'initramfs.cpio'),
             '-append', 'console=ttyS0 quiet panic=-1 nokaslr mitigations=off '
             f'nowatchdog {append}', *args)
