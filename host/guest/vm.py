@@ -5,7 +5,6 @@ QEMU with the guest that is migrated in tests, see host/guest/init.c.
 
 from pathlib import Path
 import signal
-import subprocess
 import sys
 import time
 from typing import Any, Dict, Iterator, Optional, Sequence
@@ -101,19 +100,27 @@ class GuestMachine(QEMUMachine):
             raise GuestError(f"the {self.side} does not answer to '{cmd}': "
                              f'{exc}') from exc
 
-    def wait_end(self) -> None:
-        """Wait a moment for it to end."""
-        try:
-            self._subp.wait(timeout=5)
-        except subprocess.TimeoutExpired:
-            pass
+    def wait_end(self, patience: float = 5) -> float:
+        """Wait a moment for it to end; returns when that was over."""
+        # Popen.wait() would look at longer and longer intervals.
+        deadline = time.monotonic() + patience
+        while self._subp.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.01)
+        return time.monotonic()
+
+    def signal(self, number: int) -> None:
+        """Send it a signal."""
+        self._subp.send_signal(number)
 
     def check_running(self) -> None:
         """Has it not ended by itself?"""
         if not self.is_running():
-            log = self.log_path.read_text(errors='replace')
             raise GuestError(f'the {self.side} has ended, '
-                             f'{self.exit_reason()}: {last_line(log)}')
+                             f'{self.exit_reason()}: {self.last_words()}')
+
+    def last_words(self) -> str:
+        """What its log ends with."""
+        return last_line(self.log_path.read_text(errors='replace'))
 
     def exit_reason(self) -> str:
         """How it has ended."""
