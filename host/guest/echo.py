@@ -31,6 +31,7 @@ class Echo:
         @param namespace: network namespace, of "ip netns"
         """
         self.wrong: Optional[str] = None
+        self.received = 0
         ready = threading.Event()
         threading.Thread(target=self.serve, args=(address, namespace, ready),
                          daemon=True).start()
@@ -47,6 +48,7 @@ class Echo:
         ready.set()
         while True:
             data, sender = server.recvfrom(65536)
+            self.received += 1
             if data != data[:8] * 175:
                 self.wrong = f'{len(data)} bytes: {data[:64].hex()}...'
             server.sendto(data, sender)

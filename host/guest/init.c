@@ -27,6 +27,8 @@
  *                           figures for the console; see stress.c
  *     vga                   draw on the first display, read it back
  *
+ * A work that is done twice can be given names, such as "net.a:...,net.b:...".
+ *
  * Each pass over all that a work has is reported on the console as "NAME: pass
  * N".  Anything that is not as it was written is reported as "WRONG ...", and so
  * is work that can't go on.
@@ -686,12 +688,15 @@ static char *option(const char *cmdline, const char *name)
 static void work_start(char *work)
 {
     char *arg = strchr(work, ':');
+    size_t length;
 
     if (arg) {
         *arg++ = 0;
     }
+    length = strcspn(work, ".");
     for (int i = 0; i < sizeof(works) / sizeof(works[0]); i++) {
-        if (strcmp(works[i].name, work)) {
+        if (strlen(works[i].name) != length ||
+            strncmp(works[i].name, work, length)) {
             continue;
         }
         if (fork() == 0) {
