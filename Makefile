@@ -2,8 +2,8 @@
 #
 # The way in, as in QEMU: configure first, then ninja does the work.
 
-SUITES = base patches unit host kernel kernel-full qtest qtest-full oracle \
-         demo demo-full
+SUITES = base patches unit host kernel kernel-full qtest qtest-full link \
+         link-full oracle demo demo-full
 
 .PHONY: all
 all: configured
@@ -15,7 +15,7 @@ configured:
 	@./configure
 
 .PHONY: check
-check: all kernel-nouffd
+check: all kernel-nouffd guest
 	@./scripts/check
 
 .PHONY: check-full
@@ -27,7 +27,7 @@ check-full: all kernel-base kernel-debug kernel-nouffd stock-qemu guest \
 check-kernel-full: kernel-base kernel-debug
 check-qtest check-qtest-full: kernel-nouffd
 check-qtest-full: kernel-base stock-qemu
-check-oracle: guest
+check-link check-link-full check-oracle: guest
 check-demo-full: guest-cloud
 $(filter-out check-patches,$(SUITES:%=check-%)): check-%: all
 	@./scripts/check --setup full --suite $*
