@@ -189,3 +189,11 @@ void qmp_unattended_start(void)
                                 start_bh, NULL);
     }
 }
+
+GMainContext *qmp_unattended_context(void)
+{
+    if (qatomic_read(&ram_barrier_active) && mon_iothread) {
+        return iothread_get_g_main_context(mon_iothread);
+    }
+    return g_main_context_get_thread_default();
+}

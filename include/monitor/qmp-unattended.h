@@ -9,6 +9,8 @@
 #ifndef MONITOR_QMP_UNATTENDED_H
 #define MONITOR_QMP_UNATTENDED_H
 
+#include <glib.h>
+
 /*
  * In-band requests are queued by the monitor's own thread (mon_iothread) and
  * run by the dispatcher, in the main loop.  While the RAM barrier is on, the
@@ -38,5 +40,14 @@ void qmp_unattended_start(void);
  * Called in mon_iothread, regularly, without locks.
  */
 void qmp_unattended_attend(int64_t now_ms);
+
+/**
+ * qmp_unattended_context: where to listen for who recovers the migration
+ *
+ * The main loop may begin to wait at any moment, also after it has executed
+ * migrate-recover.  While the RAM barrier is on, returns mon_iothread's context
+ * if there is such a thread; else the calling thread's.
+ */
+GMainContext *qmp_unattended_context(void);
 
 #endif /* MONITOR_QMP_UNATTENDED_H */

@@ -40,6 +40,11 @@ AioContext *iothread_get_aio_context(IOThread *iothread)
     g_assert_not_reached();
 }
 
+GMainContext *iothread_get_g_main_context(IOThread *iothread)
+{
+    g_assert_not_reached();
+}
+
 bool qmp_oob_enabled(MonitorQMP *mon)
 {
     return mon->capab[QMP_CAPABILITY_OOB];

@@ -221,6 +221,15 @@ static void send_stop(int fd)
     g_assert_false(readable(fd, SILENCE_MS));
 }
 
+/* They do wait */
+static void send_stop_and_forget(void)
+{
+    int fd = connect_in_band("inband2");
+
+    send_stop(fd);
+    close(fd);
+}
+
 static void ask_what_recovery_needs(int fd)
 {
     QDict *rsp;
@@ -266,6 +275,20 @@ static void recover_in_band(QTestState *to, const char *uri)
 {
     qobject_unref(returned(ask(in_band, "{ 'execute': 'migrate-recover',"
                                "  'arguments': { 'uri': %s } }", uri)));
+}
+
+/* The main loop gets to this one, but not to the connection that follows */
+static bool hook_vcpu_waits_without_bql(QTestState *from, QTestState *to)
+{
+    in_band = connect_in_band("inband");
+    return true;
+}
+
+static void recover_and_wait(QTestState *to, const char *uri)
+{
+    recover_in_band(to, uri);
+    main_loop_waits(to);
+    send_stop_and_forget();
 }
 
 static void hook_end(QTestState *from, QTestState *to, void *opaque)
@@ -327,6 +350,21 @@ static void test_main_loop_tls(void)
     test_postcopy_recovery_common(&args);
 }
 #endif
+
+static void test_main_loop_later(void)
+{
+    g_autofree char *opts = monitor_options();
+    MigrateCommon args = {
+        .postcopy_kvm_userfault = true,
+        .postcopy_preempt = true,
+        .postcopy_hook = hook_vcpu_waits_without_bql,
+        .postcopy_recover = recover_and_wait,
+        .end_hook = hook_end,
+        .start.opts_target = opts,
+    };
+
+    test_postcopy_recovery_common(&args);
+}
 
 static void test_vcpu(void)
 {
@@ -444,11 +482,7 @@ static bool hook_end_qemu(QTestState *from, QTestState *to)
         g_usleep(SILENCE_MS * 1000);
     }
     if (end.who != VCPU) {
-        /* They do wait */
-        int deaf = connect_in_band("inband2");
-
-        send_stop(deaf);
-        close(deaf);
+        send_stop_and_forget();
     }
     g_assert_true(g_file_test(pidfile, G_FILE_TEST_EXISTS));
 
@@ -534,6 +568,7 @@ void migration_test_add_postcopy_kvm_userfault_unattended(MigrationTestEnv *env)
 #ifdef CONFIG_GNUTLS
     migration_test_add(PREFIX "main-loop/tls", test_main_loop_tls);
 #endif
+    migration_test_add(PREFIX "main-loop/later", test_main_loop_later);
     migration_test_add(PREFIX "vcpu", test_vcpu);
     migration_test_add(PREFIX "order", test_order);
     migration_test_add(PREFIX "end/main-loop/quit", test_end_main_loop_quit);
