@@ -7,7 +7,6 @@
  */
 
 #include "qemu/osdep.h"
-#include "qemu/timer.h"
 #include "monitor/qmp-unattended.h"
 #include "qobject/qdict.h"
 #include "system/ram-barrier.h"
@@ -38,8 +37,6 @@ static const char *const commands[] = {
     "quit",
     NULL
 };
-
-static QEMUTimer *timer;
 
 /* Can @req be run without the main loop? */
 static bool can_be_attended(const QMPRequest *req)
@@ -162,32 +159,26 @@ void qmp_unattended_attend(int64_t now_ms)
     }
 }
 
-static void tick(void *opaque)
+static gboolean tick(gpointer opaque)
 {
-    int64_t now_ms = qemu_clock_get_ms(QEMU_CLOCK_REALTIME);
-
     if (!qatomic_read(&ram_barrier_active)) {
-        return;
+        return G_SOURCE_REMOVE;
     }
-    qmp_unattended_attend(now_ms);
-    timer_mod(timer, now_ms + QMP_UNATTENDED_MS);
-}
-
-static void start_bh(void *opaque)
-{
-    if (!timer) {
-        timer = aio_timer_new(iothread_get_aio_context(mon_iothread),
-                              QEMU_CLOCK_REALTIME, SCALE_MS, tick, NULL);
-    }
-    timer_mod(timer, qemu_clock_get_ms(QEMU_CLOCK_REALTIME));
+    qmp_unattended_attend(g_get_monotonic_time() / 1000);
+    return G_SOURCE_CONTINUE;
 }
 
 void qmp_unattended_start(void)
 {
-    if (mon_iothread) {
-        aio_bh_schedule_oneshot(iothread_get_aio_context(mon_iothread),
-                                start_bh, NULL);
+    g_autoptr(GSource) source = NULL;
+
+    if (!mon_iothread) {
+        return;
     }
+    /* It goes with the context, if QEMU ends while the barrier is on. */
+    source = g_timeout_source_new(QMP_UNATTENDED_MS);
+    g_source_set_callback(source, tick, NULL, NULL);
+    g_source_attach(source, iothread_get_g_main_context(mon_iothread));
 }
 
 GMainContext *qmp_unattended_context(void)

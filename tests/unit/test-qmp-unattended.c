@@ -35,11 +35,6 @@ static void (*while_running)(MonitorQMP *mon);
 
 static QmpCommandList all_commands = QTAILQ_HEAD_INITIALIZER(all_commands);
 
-AioContext *iothread_get_aio_context(IOThread *iothread)
-{
-    g_assert_not_reached();
-}
-
 GMainContext *iothread_get_g_main_context(IOThread *iothread)
 {
     g_assert_not_reached();

@@ -166,11 +166,29 @@ static void *read_memory(void *opaque)
     return NULL;
 }
 
+/*
+ * Until the main loop does not get on.  What is asked has no harm in it, and is
+ * forgotten with the connection.
+ */
+static void wait_until_deaf(void)
+{
+    int fd = connect_in_band("inband2");
+
+    for (;;) {
+        qmp_fd_send(fd, "{ 'execute': 'query-uuid' }");
+        if (!readable(fd, SILENCE_MS)) {
+            break;
+        }
+        qobject_unref(returned(receive(fd)));
+    }
+    close(fd);
+}
+
 static void main_loop_waits(QTestState *to)
 {
     qatomic_set(&reader_stop, false);
     reader = g_thread_new("reader", read_memory, to);
-    g_usleep(SILENCE_MS * 1000);
+    wait_until_deaf();
 }
 
 static void main_loop_goes_on(void)
@@ -194,7 +212,7 @@ static pid_t main_loop_waits_for_ever(QTestState *to)
         read_memory(to);
         _exit(0);
     }
-    g_usleep(SILENCE_MS * 1000);
+    wait_until_deaf();
     return pid;
 }
 
@@ -213,22 +231,6 @@ static char *fw_cfg_guest_options(void)
 }
 
 /* --- What recovery needs is answered --- */
-
-/* The main loop does not get to it; the answer comes when it goes on */
-static void send_stop(int fd)
-{
-    qmp_fd_send(fd, "{ 'execute': 'stop' }");
-    g_assert_false(readable(fd, SILENCE_MS));
-}
-
-/* They do wait */
-static void send_stop_and_forget(void)
-{
-    int fd = connect_in_band("inband2");
-
-    send_stop(fd);
-    close(fd);
-}
 
 static void ask_what_recovery_needs(int fd)
 {
@@ -265,7 +267,7 @@ static bool hook_main_loop_waits(QTestState *from, QTestState *to)
 
 static bool hook_vcpu_waits(QTestState *from, QTestState *to)
 {
-    g_usleep(SILENCE_MS * 1000);
+    wait_until_deaf();
     in_band = connect_in_band("inband");
     ask_what_recovery_needs(in_band);
     return true;
@@ -288,7 +290,6 @@ static void recover_and_wait(QTestState *to, const char *uri)
 {
     recover_in_band(to, uri);
     main_loop_waits(to);
-    send_stop_and_forget();
 }
 
 static void hook_end(QTestState *from, QTestState *to, void *opaque)
@@ -396,7 +397,8 @@ static bool hook_order(QTestState *from, QTestState *to)
     ordered = connect_in_band("inband2");
 
     assert_status(ask(ordered, "{ 'execute': 'query-status' }"), "running");
-    send_stop(ordered);
+    qmp_fd_send(ordered, "{ 'execute': 'stop' }");
+    g_assert_false(readable(ordered, SILENCE_MS));
     qmp_fd_send(ordered, "{ 'execute': 'query-status', 'id': 'behind' }");
     g_assert_false(readable(ordered, SILENCE_MS));
     /* It is only this one's turn that has not come */
@@ -478,11 +480,10 @@ static bool hook_end_qemu(QTestState *from, QTestState *to)
 
     if (end.who == MAIN_LOOP) {
         child = main_loop_waits_for_ever(to);
+    } else if (end.who == VCPU_WITH_BQL) {
+        wait_until_deaf();
     } else {
         g_usleep(SILENCE_MS * 1000);
-    }
-    if (end.who != VCPU) {
-        send_stop_and_forget();
     }
     g_assert_true(g_file_test(pidfile, G_FILE_TEST_EXISTS));
 
