@@ -389,14 +389,14 @@ static void race_run(const QMPRequest *req)
 
     g_assert_false(qatomic_xchg(&race.running, true));
     g_assert_cmpint(qdict_get_int(dict, "id"), ==, race.next);
-    race.next++;
+    qatomic_set(&race.next, race.next + 1);
     qatomic_set(&race.running, false);
 }
 
 static void race_while_running(MonitorQMP *mon)
 {
     g_assert_false(qatomic_xchg(&race.running, true));
-    race.next++;
+    qatomic_set(&race.next, race.next + 1);
     qatomic_set(&race.running, false);
 }
 
