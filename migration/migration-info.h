@@ -20,8 +20,8 @@
  * from_src_file.
  *
  * Who changes one of them holds the BQL as before, or is the only one who does,
- * and this lock in addition; who only reads holds one of the two.  Nothing waits
- * with it, and no other lock is taken inside but yank's.
+ * and this lock in addition; who only reads holds one of the two.  Nothing
+ * waits with it, and no other lock is taken inside but yank's.
  */
 extern QemuMutex migration_info_lock;
 

@@ -14,8 +14,8 @@
 
 /*
  * Two threads take requests from a monitor's queue: the main loop's dispatcher,
- * and mon_iothread (monitor/qmp-unattended.c).  A monitor's requests are run one
- * after the other and in the order in which they came, whoever runs them.
+ * and mon_iothread (monitor/qmp-unattended.c).  A monitor's requests are run
+ * one after the other and in the order in which they came, whoever runs them.
  *
  * Locks: monitor_lock, then MonitorQMP.qmp_queue_lock.  Neither is held while a
  * request is run.

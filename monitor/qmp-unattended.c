@@ -16,8 +16,8 @@
 
 /*
  * What recovers or ends a VM, and what a client asks before.  These run without
- * the BQL, at any time and while the main loop runs too, and never wait: look at
- * all of a command's handler before it is added.
+ * the BQL, at any time and while the main loop runs too, and never wait: look
+ * at all of a command's handler before it is added.
  *
  * Besides, there are the commands that may be executed out-of-band; they keep
  * the same rules anyway.  migrate-pause and migrate-recover are such commands.

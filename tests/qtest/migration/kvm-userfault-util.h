@@ -44,7 +44,7 @@ void migration_test_add_postcopy_kvm_userfault_refusals(MigrationTestEnv *env);
 void migration_test_add_postcopy_kvm_userfault_kicks(MigrationTestEnv *env);
 
 /* Answers and ends while somebody waits with the BQL held. */
-void migration_test_add_postcopy_kvm_userfault_unattended(MigrationTestEnv *env);
+void migration_test_add_postcopy_kvm_userfault_waits(MigrationTestEnv *env);
 
 /* The primary of a failover pair, which can't be there during postcopy. */
 void migration_test_add_postcopy_kvm_userfault_failover(MigrationTestEnv *env);

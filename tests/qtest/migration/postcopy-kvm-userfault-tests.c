@@ -343,7 +343,7 @@ static void add_full(MigrationTestEnv *env)
     migration_test_add_postcopy_kvm_userfault_kicks(env);
     migration_test_add_postcopy_kvm_userfault_failover(env);
     migration_test_add_postcopy_kvm_userfault_streams(env);
-    migration_test_add_postcopy_kvm_userfault_unattended(env);
+    migration_test_add_postcopy_kvm_userfault_waits(env);
 }
 
 void migration_test_add_postcopy_kvm_userfault(MigrationTestEnv *env)

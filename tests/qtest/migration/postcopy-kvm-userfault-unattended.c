@@ -562,7 +562,7 @@ static void test_end_vcpu_sigterm(void)
     test_end(VCPU, SIGTERM);
 }
 
-void migration_test_add_postcopy_kvm_userfault_unattended(MigrationTestEnv *env)
+void migration_test_add_postcopy_kvm_userfault_waits(MigrationTestEnv *env)
 {
     migration_test_add(PREFIX "main-loop/plain", test_main_loop);
     migration_test_add(PREFIX "main-loop/preempt", test_main_loop_preempt);
