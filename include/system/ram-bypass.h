@@ -102,7 +102,7 @@ bool ram_bypass_may_register(const RAMBypass *bypass, Error **errp);
  * ram_bypass_may_start: may it get at guest memory now?
  *
  * The last gate: false, with *@errp set, while pages may be missing, for
- * everybody.  Any thread.
+ * everybody.  Called with the BQL held.
  */
 bool ram_bypass_may_start(const RAMBypass *bypass, Error **errp);
 

@@ -99,7 +99,7 @@ static void start_postcopy(QTestState *from, QTestState *to)
     migrate_incoming_qmp(to, "tcp:127.0.0.1:0", NULL, "{}");
     migrate_qmp(from, to, NULL, NULL, "{}");
     wait_for_migration_status(from, "active",
-                              (const char *[]) { "failed", NULL });
+                              (const char * []) { "failed", NULL });
     qtest_qmp_assert_success(from, "{ 'execute': 'migrate-start-postcopy' }");
 }
 
