@@ -7,10 +7,12 @@
  */
 
 #include "qemu/osdep.h"
+#include "exec/memory.h"
 #include "hw/boards.h"
 #include "hw/qdev-core.h"
 #include "migration/postcopy-kvm-userfault.h"
 #include "qapi/error.h"
+#include "qemu/error-report.h"
 #include "qemu/main-loop.h"
 #include "qom/object.h"
 #include "qom/object-size.h"
@@ -174,6 +176,88 @@ static bool bypasses_none(Error **errp)
     return true;
 }
 
+/* --- Those who have not said so --- */
+
+/*
+ * Listeners that are told of sections of memory, and why they may be.  Whoever
+ * is new here asks itself what it does with pages that are missing.
+ */
+static const char *const known_listeners[] = {
+    /* Behind the bitmaps of missing pages */
+    "kvm-memory",
+    "kvm-smram",
+    /* Counts sections */
+    "memory-device",
+    /* Their owners register */
+    "proxy",
+    "vfio",
+    "vfio-tracking",
+    "vhost",
+    "vhost-iommu",
+    "vhost-vdpa",
+};
+
+/* MemoryListener *, of those that are not known.  Protected by the BQL. */
+static GSList *unknown_listeners;
+
+static const char *listener_name(const MemoryListener *listener)
+{
+    return listener->name ?: "without a name";
+}
+
+static bool listener_is_known(const MemoryListener *listener)
+{
+    if (!listener->region_add && !listener->region_nop) {
+        return true;
+    }
+    for (int i = 0; i < ARRAY_SIZE(known_listeners); i++) {
+        if (!g_strcmp0(listener->name, known_listeners[i])) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void listener_refuse(const MemoryListener *listener, const char *advice,
+                            Error **errp)
+{
+    g_autofree char *what = g_strdup_printf("memory listener '%s'",
+                                            listener_name(listener));
+
+    ram_bypass_refuse(errp, what, "nobody knows what it does with guest memory",
+                      advice);
+}
+
+bool ram_bypass_may_listen(MemoryListener *listener)
+{
+    Error *err = NULL;
+
+    if (listener_is_known(listener)) {
+        return true;
+    }
+    if (postcopy_kvm_userfault_active()) {
+        listener_refuse(listener, "it gets none", &err);
+        error_report_err(err);
+        return false;
+    }
+    unknown_listeners = g_slist_prepend(unknown_listeners, listener);
+    return true;
+}
+
+void ram_bypass_listener_gone(MemoryListener *listener)
+{
+    unknown_listeners = g_slist_remove(unknown_listeners, listener);
+}
+
+static bool listeners_none(Error **errp)
+{
+    if (!unknown_listeners) {
+        return true;
+    }
+    listener_refuse(unknown_listeners->data, ADVICE_VM, errp);
+    return false;
+}
+
 /* --- Classes --- */
 
 /* ObjectClass * to the reason.  Protected by the BQL, under which they come. */
@@ -237,5 +321,6 @@ bool ram_bypass_none(Error **errp)
 {
     GLOBAL_STATE_CODE();
 
-    return classes_none(ADVICE_VM, errp) && bypasses_none(errp);
+    return classes_none(ADVICE_VM, errp) && bypasses_none(errp) &&
+           listeners_none(errp);
 }

@@ -25,6 +25,9 @@
  *
  * Postcopy with KVM userfault does not begin while there is one.  While it
  * goes on, none can be added and none can be started.
+ *
+ * Who has forgotten to say so is mostly found by its MemoryListener, by which
+ * it learns where guest memory is: those that are not known are refused.
  */
 
 /* Why it is refused: what follows "... does not work with device 'x': " */
@@ -115,6 +118,20 @@ bool ram_bypass_may_start(const RAMBypass *bypass, Error **errp);
  * Called by class_init.
  */
 void ram_bypass_set_class(ObjectClass *klass, const char *why);
+
+/**
+ * ram_bypass_may_listen: may @listener learn where guest memory is?
+ *
+ * Called for each MemoryListener before it is registered.  Those that are told
+ * of sections of memory and that are not known to be safe, or to belong to
+ * somebody who registers, keep postcopy from beginning.  While it goes on they
+ * are refused, with an error: without memory a device does not work, but does
+ * not do harm.  Called with the BQL held.
+ */
+bool ram_bypass_may_listen(MemoryListener *listener);
+
+/* @listener is not registered any more, or never was. */
+void ram_bypass_listener_gone(MemoryListener *listener);
 
 /**
  * ram_bypass_may_plug: is there no object of such a class?

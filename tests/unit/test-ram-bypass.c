@@ -7,6 +7,7 @@
  */
 
 #include "qemu/osdep.h"
+#include "exec/memory.h"
 #include "hw/boards.h"
 #include "hw/qdev-core.h"
 #include "migration/postcopy-kvm-userfault.h"
@@ -222,6 +223,44 @@ static void test_last_gate(void)
     ram_bypass_unregister(&bypass);
 }
 
+/* --- Memory listeners, whose owners may have forgotten to register --- */
+
+static void test_listener(MemoryListener *listener)
+{
+}
+
+static void region_add(MemoryListener *listener, MemoryRegionSection *section)
+{
+}
+
+static void test_listeners(void)
+{
+    MemoryListener vhost = { .name = "vhost", .region_add = region_add };
+    MemoryListener commit = { .name = "any", .commit = test_listener };
+    MemoryListener add = { .name = "new", .region_add = region_add };
+    MemoryListener nop = { .region_nop = region_add };
+
+    g_assert_true(ram_bypass_may_listen(&vhost));
+    g_assert_true(ram_bypass_may_listen(&commit));
+    check_begins();
+
+    g_assert_true(ram_bypass_may_listen(&add));
+    check_does_not_begin("listener 'new'", "nobody knows", "remove it");
+    g_assert_true(ram_bypass_may_listen(&nop));
+    ram_bypass_listener_gone(&add);
+    check_does_not_begin("'without a name'", "nobody knows", "remove it");
+    ram_bypass_listener_gone(&nop);
+    ram_bypass_listener_gone(&nop);
+    check_begins();
+
+    active = true;
+    g_assert_false(ram_bypass_may_listen(&add));
+    g_assert_true(ram_bypass_may_listen(&commit));
+    active = false;
+    /* It was refused, so nothing is left of it */
+    check_begins();
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -234,6 +273,7 @@ int main(int argc, char **argv)
     g_test_add_func("/ram-bypass/names", test_names);
     g_test_add_func("/ram-bypass/postponable", test_postponable);
     g_test_add_func("/ram-bypass/class", test_class);
+    g_test_add_func("/ram-bypass/listeners", test_listeners);
     g_test_add_func("/ram-bypass/closed", test_closed);
     g_test_add_func("/ram-bypass/last-gate", test_last_gate);
     return g_test_run();
