@@ -85,11 +85,11 @@ static void wait_for_writer(RAMBlock *rb, ram_addr_t offset)
     qatomic_set(&waiting.nr, waiting.nr - 1);
 }
 
-/* The bits were changed. */
+/* The bits were changed, last by an atomic operation. */
 static void wake(void)
 {
     /* Pairs with wait_for_writer(): either it sees the bits or we see it. */
-    smp_mb();
+    smp_mb__after_rmw();
     if (likely(!qatomic_read(&waiting.nr))) {
         return;
     }

@@ -47,7 +47,12 @@ void postcopy_claims_free(RAMBlock *rb);
  */
 bool postcopy_claim(RAMBlock *rb, ram_addr_t offset);
 
-/* The page was written, and its bits in receivedmap were set. */
+/**
+ * postcopy_claim_done: the page was written, and its bits in receivedmap set
+ *
+ * By bitmap_set_atomic() or set_bit_atomic(), just before this: they end in the
+ * full barrier that it takes to see whether anybody waits.
+ */
 void postcopy_claim_done(RAMBlock *rb, ram_addr_t offset);
 
 /* The page could not be written: who brings it next may try. */
