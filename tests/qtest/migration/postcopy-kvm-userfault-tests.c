@@ -173,9 +173,9 @@ static void add_tls(void)
 /* Above all that the guest touches by itself. */
 #define VAPIC_CODE 0x6500000
 #define VAPIC_ROM (VAPIC_CODE + 0x2000)
-/* In the boot sector: after a line of output, and the loop. */
-#define BOOT_AFTER_OUTPUT 0x7c6f
-#define BOOT_LOOP 0x7c4c
+/* In the boot sector: five bytes after each pass over memory, and the rest. */
+#define BOOT_PASS 0x7c5f
+#define BOOT_PASS_END (BOOT_PASS + 5)
 
 /* An address, or how far it is to one. */
 static void put_le32(uint8_t *p, int64_t value)
@@ -186,8 +186,8 @@ static void put_le32(uint8_t *p, int64_t value)
 }
 
 /*
- * The guest tells kvmvapic of an option ROM that it has above 1 MB, and counts
- * how often.
+ * After each pass over memory the guest tells kvmvapic of an option ROM that it
+ * has above 1 MB, and writes to it, so that the ROM has to come in postcopy.
  */
 static void *hook_start_vapic(QTestState *from, QTestState *to)
 {
@@ -198,18 +198,20 @@ static void *hook_start_vapic(QTestState *from, QTestState *to)
         0x66, 0xba, 0x7e, 0,        /* mov $0x7e,%dx */
         0x66, 0xb8, 0, 0x20,        /* mov $0x2000,%ax: VAPIC_ROM from here */
         0x66, 0xef,                 /* outw %ax,%dx */
-        0xe9, 0, 0, 0, 0,           /* jmp BOOT_LOOP */
+        0xfe, 0xc3,                 /* inc %bl: what was there before */
+        0x80, 0xe3, 0x3f,           /* andb $0x3f,%bl */
+        0xe9, 0, 0, 0, 0,           /* jmp BOOT_PASS_END */
     };
 
     wait_for_serial("src_serial");
     put_le32(&code[2], VAPIC_ROM + 16);
-    put_le32(&code[17], BOOT_LOOP - VAPIC_CODE - (int)sizeof(code));
-    put_le32(&jump[1], VAPIC_CODE - BOOT_AFTER_OUTPUT - (int)sizeof(jump));
+    put_le32(&code[22], BOOT_PASS_END - VAPIC_CODE - (int)sizeof(code));
+    put_le32(&jump[1], VAPIC_CODE - BOOT_PASS_END);
     qtest_memwrite(from, VAPIC_ROM + 2, &size, sizeof(size));
     qtest_memwrite(from, VAPIC_CODE, code, sizeof(code));
 
     qtest_qmp_assert_success(from, "{ 'execute': 'stop' }");
-    qtest_memwrite(from, BOOT_AFTER_OUTPUT, jump, sizeof(jump));
+    qtest_memwrite(from, BOOT_PASS, jump, sizeof(jump));
     qtest_qmp_assert_success(from, "{ 'execute': 'cont' }");
     while (!qtest_readb(from, VAPIC_ROM + 16)) {
         g_usleep(10000);
