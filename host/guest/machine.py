@@ -28,7 +28,7 @@ def wait_for(what: str, *vms: 'Machine') -> Iterator[float]:
 
 
 class Machine(GuestMachine):
-    """One side of a migration, and the guest's console, read as it is written."""
+    """One side of a migration, and the guest's console."""
 
     def __init__(self, side: str, job: Path, device: Device, args: List[str],
                  wrapper: Sequence[str] = ()):

@@ -15,6 +15,9 @@ from typing import Callable, Dict, List, Optional
 from stream import Channel, Mark, Memory, Stream, StreamError
 
 CHUNK = 64 * 1024
+# A socket in a system call is not closed before that returns, so these are
+# short; in seconds.
+GLANCE = 0.05
 # How much later the other connection is cut, in seconds.
 LATER = 1.0
 
@@ -60,7 +63,7 @@ class Pipe:
     def run(self) -> None:
         """Until the connection is cut or closed."""
         try:
-            while data := self.source.recv(CHUNK):
+            while data := self.receive():
                 if self.stream:
                     self.stream.feed(data)
                 if not self.pass_on(data):
@@ -72,6 +75,25 @@ class Pipe:
             self.relay.wrong = f'{self.channel.value}: {exc}'
             self.relay.cut()
 
+    def receive(self) -> bytes:
+        """What there is, nothing at the end."""
+        while not self.relay.broken:
+            try:
+                return self.source.recv(CHUNK)
+            except TimeoutError:
+                pass
+        return b''
+
+    def send(self, data: bytes) -> None:
+        """All of it, unless the link breaks meanwhile."""
+        while data and not self.relay.broken:
+            try:
+                size = self.target.send(data)
+            except TimeoutError:
+                continue
+            data = data[size:]
+            self.passed += size
+
     def pass_on(self, data: bytes) -> bool:
         """Pass it on, up to where the link ends; false if that is here."""
         if not self.relay.wait(self.channel):
@@ -79,10 +101,9 @@ class Pipe:
         stops = [stop for stop in (self.pause, self.end) if stop is not None]
         stop = min(stops, default=self.passed + len(data) + 1)
         part = data[:stop - self.passed]
-        self.target.sendall(part)
-        self.passed += len(part)
+        self.send(part)
         if self.passed < stop:
-            return True
+            return not self.relay.broken
         if stop == self.end:
             self.relay.stop()
             return self.pass_on(data[len(part):])
@@ -147,6 +168,7 @@ class Relay:
                 target = socket.create_connection(('127.0.0.1', self.target))
                 for sock in (source, target):
                     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                    sock.settimeout(GLANCE)
                 self.pipes.append(Pipe(self, channel, source, target,
                                        self.stream(channel)))
                 back = Channel.RETURN if channel is Channel.MAIN else channel
@@ -223,6 +245,9 @@ class Relay:
             self.broken = True
             self.condition.notify_all()
         self.server.close()
+        for pipe in self.pipes:
+            if pipe.thread is not threading.current_thread():
+                pipe.thread.join()
         preempt = [pipe for pipe in self.pipes
                    if pipe.channel is Channel.PREEMPT]
         main = [pipe for pipe in self.pipes if pipe not in preempt]

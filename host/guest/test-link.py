@@ -6,17 +6,19 @@ Tests of what host/link-cuts and host/never-deaf are made of.
 A link is cut where it should be, to the byte, and what is wrong is noticed.
 """
 
+import json
 from pathlib import Path
 import socket
 import struct
 import tempfile
 import threading
 import time
-from typing import Any, List, Tuple
+from typing import Any, Dict, List, Tuple
 import unittest
 import unittest.mock
 
 from cuts import END, GROUPS, POINTS, at, drawn, missing
+from monitor import Deaf, Monitor
 from relay import Relay
 from stamps import FIRST, MASK, PAGE, STEP, WORDS, check_disk
 from stream import Channel, Mark, Memory, Stream
@@ -191,6 +193,39 @@ class RelayTest(unittest.TestCase):
                 self.assertEqual(self.cut(place), STREAM[:start + length])
         self.assertEqual(self.cut(0, 'eof'), STREAM[:-1])
 
+    def test_reset(self) -> None:
+        """Both sides are told so, and at once, also if nothing is sent."""
+        for reset in (False, True):
+            with self.subTest(reset=reset):
+                relay = self.relay(reset=reset, watch=lambda *_: None)
+                sides = self.connect(relay)
+                sides[0].sendall(HEAD)
+                self.assertEqual(sides[1].recv(100), HEAD)
+                began = time.monotonic()
+                relay.cut()
+                for sock in sides:
+                    if reset:
+                        with self.assertRaises(ConnectionResetError):
+                            sock.recv(100)
+                    else:
+                        self.assertEqual(sock.recv(100), b'')
+                self.assertLess(time.monotonic() - began, 1)
+
+    def test_full(self) -> None:
+        """Nobody reads what comes through; it can be cut nevertheless."""
+        relay = self.relay(whole=False, reset=True)
+        source, destination = self.connect(relay)
+        source.settimeout(0.5)
+        with self.assertRaises(TimeoutError):
+            while True:
+                source.sendall(bytes(1 << 20))
+        began = time.monotonic()
+        relay.cut()
+        self.assertLess(time.monotonic() - began, 1)
+        with self.assertRaises(ConnectionResetError):
+            while destination.recv(65536):
+                pass
+
     def test_cut_return_path(self) -> None:
         """In the other direction."""
         relay = self.relay(watch=at('shut', 3))
@@ -354,6 +389,74 @@ class WaitsTest(unittest.TestCase):
             self.assertEqual(look(ask.format(4000, 0)), 3)
             self.assertEqual(look(come.format(2000, 7)), 2)
             self.assertEqual(look('anything'), 2)
+
+
+class MonitorTest(unittest.TestCase):
+    """What takes too long is noticed."""
+
+    def setUp(self) -> None:
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.path = Path(folder.name, 'monitor')
+        self.requests: List[Dict[str, Any]] = []
+        self.server = socket.socket(socket.AF_UNIX)
+        self.server.bind(str(self.path))
+        self.server.listen()
+        self.addCleanup(self.server.close)
+        threading.Thread(target=self.serve, daemon=True).start()
+
+    def serve(self) -> None:
+        """A QEMU: the command's name is how long it takes, in seconds."""
+        client = self.server.accept()[0]
+        self.addCleanup(client.close)
+        client.sendall(b'{"QMP": {"capabilities": ["oob"]}}\r\n')
+        decoder = json.JSONDecoder()
+        text = ''
+        while data := client.recv(4096):
+            text += data.decode()
+            while text:
+                request, end = decoder.raw_decode(text)
+                text = text[end:]
+                self.requests.append(request)
+                command = request.get('execute', '0')
+                time.sleep(float(command) if command[0].isdigit() else 0)
+                answer = {'return': command, 'id': request['id']}
+                if command == '0.0':
+                    answer = {'error': {'desc': 'no'}, 'id': request['id']}
+                client.sendall(b'{"event": "STOP"}\r\n' +
+                               json.dumps(answer).encode() + b'\r\n')
+
+    def test_in_time(self) -> None:
+        """It says how long it took."""
+        monitor = Monitor(self.path, 'test')
+        self.addCleanup(monitor.close)
+        self.assertEqual(self.requests[0]['arguments'], {'enable': []})
+        answer = monitor.ask('0.2', 1, some_name=1)
+        self.assertEqual(answer.value, '0.2')
+        self.assertTrue(0.2 <= answer.seconds < 1)
+        self.assertEqual(self.requests[1]['arguments'], {'some-name': 1})
+        with self.assertRaisesRegex(GuestError, "refused '0.0': no"):
+            monitor.ask('0.0')
+
+    def test_late(self) -> None:
+        """Late or never; and the answer is not that to another command."""
+        monitor = Monitor(self.path, 'test')
+        self.addCleanup(monitor.close)
+        with self.assertRaisesRegex(Deaf, "to '0.7' after 0.7 s, and 0.5 s"):
+            monitor.ask('0.7', 0.5)
+        with self.assertRaisesRegex(Deaf, "to '6' not in 5.0 s, and 1 s"):
+            monitor.ask('6')
+        self.assertEqual(monitor.ask('0.1', 3).value, '0.1')
+
+    def test_oob(self) -> None:
+        """Only if it was asked for, and for what can be."""
+        monitor = Monitor(self.path, 'test', oob=True)
+        self.addCleanup(monitor.close)
+        monitor.ask('migrate-pause', 3)
+        monitor.ask('query-status', 3)
+        self.assertEqual(self.requests[0]['arguments'], {'enable': ['oob']})
+        self.assertIn('exec-oob', self.requests[1])
+        self.assertIn('execute', self.requests[2])
 
 
 if __name__ == '__main__':
