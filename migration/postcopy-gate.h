@@ -21,6 +21,12 @@
  *    its own (video memory, ROMs, ACPI tables, …), and the first MB of the
  *    guest, from which kvmvapic patches ROMs.
  * 2. Before the vCPUs' state is given to KVM: what KVM touches then.
+ *
+ * A virtqueue whose next element has missing pages has one as well, which is
+ * used again and again; see hw/virtio/virtio-postcopy.c.
+ *
+ * A gate is its owner's: only postcopy_gate_is_open() may be called in another
+ * thread meanwhile.
  */
 typedef struct PostcopyGate PostcopyGate;
 
@@ -32,6 +38,12 @@ void postcopy_gate_add(PostcopyGate *gate, RAMBlock *rb, ram_addr_t offset);
 /* All host pages in [@offset, @offset + @length) that are missing. */
 void postcopy_gate_add_range(PostcopyGate *gate, RAMBlock *rb,
                              ram_addr_t offset, ram_addr_t length);
+
+/*
+ * What is added from here on will soon be needed: it is requested with the
+ * rest, but the gate does not wait for it.
+ */
+void postcopy_gate_soon(PostcopyGate *gate);
 
 /* Number of pages that were added. */
 size_t postcopy_gate_pages(PostcopyGate *gate);
@@ -48,7 +60,38 @@ size_t postcopy_gate_pages(PostcopyGate *gate);
 bool postcopy_gate_close(PostcopyGate *gate, void (*opened)(void *opaque),
                          void *opaque);
 
-/* The gate is open, or was never closed. */
+/**
+ * postcopy_gate_is_open: true but between postcopy_gate_close() and @opened
+ *
+ * Who sees true sees the pages' contents.  Any thread.
+ */
+bool postcopy_gate_is_open(PostcopyGate *gate);
+
+/**
+ * postcopy_gate_reset: take everything back
+ *
+ * When it returns, @opened does not run and will not be called, and the gate
+ * has no pages.  Whether it was called can't be told.
+ */
+void postcopy_gate_reset(PostcopyGate *gate);
+
+/**
+ * postcopy_gate_wait: close the gate, and return when it is open
+ *
+ * A coroutine yields meanwhile.  Anybody else blocks, as in the RAM barrier.
+ * What was added after postcopy_gate_soon() is not waited for.
+ */
+void coroutine_mixed_fn postcopy_gate_wait(PostcopyGate *gate);
+
+/* The gate is open, or was never closed, or was reset. */
 void postcopy_gate_free(PostcopyGate *gate);
+
+/*
+ * How often something was put off, and somebody went on, until a gate is open;
+ * for query-migrate.  Any thread.
+ */
+void postcopy_gate_count_put_off(void);
+uint64_t postcopy_gate_put_off(void);
+void postcopy_gate_reset_count(void);
 
 #endif /* QEMU_MIGRATION_POSTCOPY_GATE_H */

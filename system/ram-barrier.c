@@ -67,9 +67,10 @@ void ram_barrier_resolver(bool resolver)
     thread_is_resolver = resolver;
 }
 
+/* Does not look into the block: it may be gone in ram_barrier_del(). */
 static unsigned int bucket_index(RAMBlock *rb, ram_addr_t offset)
 {
-    uint64_t page = ((uintptr_t)rb >> 4) + offset / rb->page_size;
+    uint64_t page = ((uintptr_t)rb >> 4) + (offset >> qemu_target_page_bits());
 
     /* Fibonacci hashing: the upper bits of the product are well mixed. */
     return (page * 0x9e3779b97f4a7c15ULL) >> (64 - ctz32(NR_BUCKETS));
