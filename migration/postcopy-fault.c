@@ -355,6 +355,7 @@ void postcopy_fault_print_info(Monitor *mon, const PostcopyFaultInfo *info)
     print_histogram(mon, "vcpu fault latency", stats->vcpu_latency);
     monitor_printf(mon, "barrier waits: %" PRIu64 "\n", stats->barrier_waits);
     print_histogram(mon, "barrier latency", stats->barrier_latency);
+    monitor_printf(mon, "put off: %" PRIu64 "\n", stats->put_off);
     monitor_printf(mon, "eager pages: %" PRIu64 ", waited %" PRIu64 " us\n",
                    stats->eager_pages, stats->eager_wait);
     monitor_printf(mon, "spurious exits: %" PRIu64 "\n",

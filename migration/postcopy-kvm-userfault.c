@@ -149,6 +149,7 @@ static bool kuf_setup(MigrationIncomingState *mis, Error **errp)
     kuf.eager_pages = 0;
     kuf.eager_ns = 0;
     stat64_init(&kuf.duplicates, 0);
+    postcopy_gate_reset_count();
     postcopy_blocktime_init(mis);
     return true;
 }
@@ -502,6 +503,7 @@ static void kuf_fill_info(PostcopyFaultInfo *info)
     stats->vcpu_latency = histogram(barrier.vcpu_latency);
     stats->barrier_waits = barrier.waits;
     stats->barrier_latency = histogram(barrier.latency);
+    stats->put_off = postcopy_gate_put_off();
     stats->eager_pages = kuf.eager_pages;
     stats->eager_wait = kuf.eager_ns / 1000;
     stats->spurious_exits = kvm_userfault_spurious();

@@ -360,6 +360,7 @@ void migration_test_add_postcopy_kvm_userfault(MigrationTestEnv *env)
     migration_test_add(PREFIX "plain", test_plain);
     migration_test_add(PREFIX "recovery/plain", test_recovery);
     migration_test_add(PREFIX "preempt/plain", test_preempt);
+    migration_test_add_postcopy_kvm_userfault_virtqueue(env);
     if (env->full_set) {
         add_full(env);
     }
