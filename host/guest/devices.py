@@ -15,8 +15,8 @@ MB = 1 << 20
 BRIDGE = 'oracle'
 BRIDGE_ADDRESS = '10.0.3.2'
 
-# In arguments, {disk} and {disk2} are files, {side} is the side's name and
-# {port} a free port of this machine.
+# In arguments, {disk} and {disk2} are files, {serial} is a socket's path, {side}
+# the side's name and {port} a free port of this machine.
 BLOCK = ['-drive', 'if=none,format=raw,id=disk,file={disk}', '-device']
 SLIRP = ['-netdev', 'user,id=net', '-device']
 TAP = ['-netdev', 'tap,id=net,ifname={side},script=no,downscript=no,vhost=on',
@@ -55,15 +55,25 @@ class Device(NamedTuple):
     dma: bool = True
     vhost: bool = False
     smm: bool = False
+    # Puts off what memory is missing for.
+    virtio: bool = False
+    # The guest frees memory that has not arrived.
+    report: bool = False
 
 
 DEVICES: Dict[str, Device] = {
     'none': Device([], '', dma=False),
     'virtio-blk': Device([*BLOCK, 'virtio-blk-pci,drive=disk'],
-                         'disk:vda', 'virtio_blk'),
+                         'disk:vda', 'virtio_blk', virtio=True),
+    'virtio-blk-packed': Device([*BLOCK, 'virtio-blk-pci,drive=disk,packed=on'],
+                                'disk:vda', 'virtio_blk', virtio=True),
+    'virtio-blk-iothread': Device(['-object', 'iothread,id=thread', *BLOCK,
+                                   'virtio-blk-pci,drive=disk,'
+                                   'iothread=thread'],
+                                  'disk:vda', 'virtio_blk', virtio=True),
     'virtio-scsi': Device([*BLOCK[:2], '-device', 'virtio-scsi-pci',
                            '-device', 'scsi-hd,drive=disk'],
-                          'disk:sda', 'virtio_scsi,sd_mod'),
+                          'disk:sda', 'virtio_scsi,sd_mod', virtio=True),
     'ahci': Device([*BLOCK, 'ide-hd,drive=disk,bus=ide.0'],
                    'disk:sda', 'ahci,sd_mod'),
     'ide-dma': Device([*BLOCK, 'ide-hd,drive=disk,bus=ide.0'],
@@ -76,7 +86,14 @@ DEVICES: Dict[str, Device] = {
                           'disk:sda', 'xhci_pci,usb_storage,sd_mod',
                           'usb_storage.delay_use=0'),
     'virtio-net': Device([*SLIRP, 'virtio-net-pci,netdev=net'],
-                         SLIRP_WORK, 'virtio_net'),
+                         SLIRP_WORK, 'virtio_net', virtio=True),
+    'free-page-reporting': Device(['-chardev',
+                                   'socket,id=port,path={serial},server=on,'
+                                   'wait=off', '-serial', 'chardev:port',
+                                   '-device', 'virtio-balloon-pci,'
+                                   'free-page-reporting=on'],
+                                  'report:64:ttyS1', 'virtio_balloon',
+                                  dma=False, report=True),
     'vhost-net': Device([*TAP, 'virtio-net-pci,netdev=net'],
                         TAP_WORK, 'virtio_net', vhost=True),
     'e1000': Device([*SLIRP, 'e1000,netdev=net'], SLIRP_WORK, 'e1000'),

@@ -22,6 +22,9 @@
  *     net:IF:ADDRESS:SERVER:PORT
  *                           get datagrams back from an echo server; addresses
  *                           are of a /24
+ *     report:MB:PORT        write to that much memory, in huge pages, until a
+ *                           byte is read from /dev/PORT; with the next one, free
+ *                           it
  *     stress[:OPTION=VALUE]...
  *                           threads that write to memory and check it, with
  *                           figures for the console; see stress.c
@@ -62,6 +65,7 @@
 #include <sys/syscall.h>
 #include <sys/vfs.h>
 #include <sys/wait.h>
+#include <termios.h>
 #include <unistd.h>
 
 #include <linux/fs.h>
@@ -602,6 +606,89 @@ static void work_vga(char *arg)
     }
 }
 
+/* --- Work: memory that is freed, and reported as free --- */
+
+#define HUGE_PAGE   (2 * MB)
+
+static uint8_t *allocate_huge(size_t size)
+{
+    uint8_t *mem = allocate(size + HUGE_PAGE);
+
+    mem += -(uintptr_t)mem % HUGE_PAGE;
+    if (madvise(mem, size, MADV_HUGEPAGE) < 0) {
+        die("MADV_HUGEPAGE");
+    }
+    return mem;
+}
+
+static void touch(uint8_t *mem, size_t size, uint64_t pass)
+{
+    for (size_t i = 0; i < size; i += PAGE) {
+        *(uint64_t *)(mem + i) = stamp(i / PAGE, pass);
+    }
+}
+
+/* Where it is in the guest's physical memory, for who watches. */
+static void say_where(const uint8_t *mem, size_t size)
+{
+    int fd = open("/proc/self/pagemap", O_RDONLY);
+
+    for (size_t i = 0; i < size; i += HUGE_PAGE) {
+        uint64_t entry;
+
+        if (fd < 0 || pread(fd, &entry, sizeof(entry), (uintptr_t)(mem + i) /
+                            PAGE * sizeof(entry)) != sizeof(entry)) {
+            die("pagemap");
+        }
+        entry &= (1ULL << 55) - 1;
+        say("%s: owns 0x%lx", work_name, (unsigned long)entry * PAGE);
+    }
+    close(fd);
+}
+
+static int open_port(const char *name)
+{
+    struct termios raw;
+    char path[64];
+    int fd;
+
+    snprintf(path, sizeof(path), "/dev/%s", name);
+    fd = open(path, O_RDONLY | O_NONBLOCK | O_NOCTTY);
+    if (fd < 0 || tcgetattr(fd, &raw) < 0) {
+        die(path);
+    }
+    cfmakeraw(&raw);
+    tcsetattr(fd, TCSANOW, &raw);
+    return fd;
+}
+
+static void work_report(char *arg)
+{
+    size_t size = strtoul(strtok(arg, ":"), NULL, 0) * MB;
+    int port = open_port(strtok(NULL, ":"));
+    uint8_t *mem = allocate_huge(size);
+    int told = 0;
+    char byte;
+
+    for (uint64_t pass = 1;; pass++) {
+        if (!told) {
+            touch(mem, size, pass);
+        }
+        if (pass == 1) {
+            say_where(mem, size);
+        }
+        if (read(port, &byte, 1) == 1) {
+            told++;
+            if (told == 2) {
+                munmap(mem, size);
+            }
+            say("%s: %s", work_name, told == 1 ? "quiet" : "freed");
+        }
+        pass_done(pass);
+        usleep(200000);
+    }
+}
+
 /* --- Modules --- */
 
 /* Parameters are NAME.PARAMETER=VALUE on the kernel's command line. */
@@ -672,6 +759,7 @@ static const struct {
     { "disk",    work_disk },
     { "efivars", work_efivars },
     { "net",     work_net },
+    { "report",  work_report },
     { "stress",  work_stress },
     { "vga",     work_vga },
 };

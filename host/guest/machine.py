@@ -5,6 +5,7 @@ A side of a migration, with a guest that says on its console what it does.
 
 from pathlib import Path
 import re
+import socket
 from typing import Iterator, List, Optional, Sequence
 
 from devices import Device
@@ -36,6 +37,7 @@ class Machine(GuestMachine):
         self.job = job
         self.in_band: Optional[Monitor] = None
         self.console_path = job / f'{side}.console'
+        self.serial_path = job / f'{side}.serial'
         work = f'memory:{BUSY_MEMORY}'
         if device.work:
             work += f',{device.work}'
@@ -48,7 +50,8 @@ class Machine(GuestMachine):
             args=['-machine', device.machine, '-m', str(MEMORY),
                   '-serial', f'file:{self.console_path}',
                   *(arg.format(disk=job / 'disk', disk2=job / 'disk2',
-                               side=side, port=PORTS.get(side))
+                               serial=self.serial_path, side=side,
+                               port=PORTS.get(side))
                     for arg in device.args),
                   *Monitor.args(job / f'{side}.in-band'), *args])
 
@@ -90,6 +93,19 @@ class Machine(GuestMachine):
                 status = self.cmd('query-status')['status']
                 if status != 'running':
                     raise GuestError(f'the {self.side} is {status}')
+
+    def tell_report(self, answer: str) -> None:
+        """Have the guest go on with its memory that is to be freed."""
+        with socket.socket(socket.AF_UNIX) as port:
+            port.connect(str(self.serial_path))
+            port.send(b'x')
+            for _ in wait_for(f"'report: {answer}' in the {self.side}", self):
+                if f'report: {answer}' in self.console():
+                    break
+
+    def vcpu_threads(self) -> List[int]:
+        """Who else asks for memory."""
+        return [cpu['thread-id'] for cpu in self.cmd('query-cpus-fast')]
 
     def vhost_runs(self) -> bool:
         """Does the kernel serve the one virtio device?"""

@@ -81,7 +81,7 @@ static VirtQueuePutOff *get_put_off(VirtIODevice *vdev, VirtQueue *vq)
 
 bool virtio_postcopy_waits(VirtQueuePutOff *p)
 {
-    return !postcopy_gate_is_open(p->gate) ||
+    return !postcopy_gate_is_open(p->gate) || p->rings ||
            (!p->sending && !g_queue_is_empty(&p->messages));
 }
 
@@ -247,6 +247,8 @@ typedef struct Walk {
     /* The next element: index into the ring, wrap counter if packed */
     uint16_t idx;
     bool wrap;
+    /* How many there were; a queue does not have more than it has entries. */
+    unsigned int elements;
     /* What the elements have. */
     uint64_t in_bytes;
     uint64_t out_bytes;
@@ -308,6 +310,9 @@ static WalkResult walk_head(Walk *walk, unsigned int *head, Desc *desc)
 {
     WalkResult result = WALK_PRESENT;
 
+    if (walk->elements++ >= walk->num) {
+        return WALK_END;
+    }
     *head = walk->idx;
     if (!walk->packed) {
         result = split_head(walk, head);
@@ -580,7 +585,11 @@ bool virtio_postcopy_return_all(VirtIODevice *vdev, VirtQueue *vq)
         return false;
     }
     do {
-        if (virtqueue_drop_all(vq)) {
+        unsigned int returned = virtqueue_drop_all(vq);
+
+        if (returned) {
+            trace_virtio_postcopy_return(vdev->name, queue_index(vq),
+                                         returned);
             virtio_notify(vdev, vq);
         }
         /* What came before this has no kick. */
@@ -599,9 +608,10 @@ static void look_at_rings(Look *look, int n)
         return;
     }
     look_at(look, virtio_queue_get_desc_addr(vdev, n),
-            virtio_queue_get_desc_size(vdev, n), true);
+            virtio_queue_get_desc_size(vdev, n),
+            virtio_vdev_has_feature(vdev, VIRTIO_F_RING_PACKED));
     look_at(look, virtio_queue_get_avail_addr(vdev, n),
-            virtio_queue_get_avail_size(vdev, n), true);
+            virtio_queue_get_avail_size(vdev, n), false);
     look_at(look, virtio_queue_get_used_addr(vdev, n),
             virtio_queue_get_used_size(vdev, n), true);
 }
@@ -675,7 +685,8 @@ void coroutine_mixed_fn virtio_postcopy_load_rings(VirtIODevice *vdev, int num)
 void coroutine_mixed_fn virtio_postcopy_load_buffers(VirtIODevice *vdev,
                                                      const uint64_t *addr,
                                                      const struct iovec *iov,
-                                                     unsigned int count)
+                                                     unsigned int count,
+                                                     bool is_write)
 {
     Look look = { .vdev = vdev };
     bool all = !virtio_postcopy_active();
@@ -684,7 +695,7 @@ void coroutine_mixed_fn virtio_postcopy_load_buffers(VirtIODevice *vdev,
         look.gate = postcopy_gate_new();
         WITH_RCU_READ_LOCK_GUARD() {
             for (unsigned int i = 0; i < count; i++) {
-                look_at(&look, addr[i], iov[i].iov_len, true);
+                look_at(&look, addr[i], iov[i].iov_len, is_write);
             }
         }
         all = look_pages(&look) < MAX_PAGES;
@@ -696,9 +707,9 @@ void coroutine_mixed_fn virtio_postcopy_load_element(VirtIODevice *vdev,
                                                      VirtQueueElement *elem)
 {
     virtio_postcopy_load_buffers(vdev, elem->in_addr, elem->in_sg,
-                                 elem->in_num);
+                                 elem->in_num, true);
     virtio_postcopy_load_buffers(vdev, elem->out_addr, elem->out_sg,
-                                 elem->out_num);
+                                 elem->out_num, false);
 }
 
 /* --- Elements that tell where to read --- */

@@ -86,7 +86,8 @@ void coroutine_mixed_fn virtio_postcopy_load_element(VirtIODevice *vdev,
 void coroutine_mixed_fn virtio_postcopy_load_buffers(VirtIODevice *vdev,
                                                      const uint64_t *addr,
                                                      const struct iovec *iov,
-                                                     unsigned int count);
+                                                     unsigned int count,
+                                                     bool is_write);
 
 /**
  * virtio_postcopy_send_later: keep messages for the guest

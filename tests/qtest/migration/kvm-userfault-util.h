@@ -54,6 +54,7 @@ void migration_test_add_postcopy_kvm_userfault_streams(MigrationTestEnv *env);
 
 /* Options, and hosts that are not what they claim to be. */
 void migration_test_add_postcopy_kvm_userfault_host(MigrationTestEnv *env);
+
 /* Virtqueues whose elements have pages that are missing. */
 void migration_test_add_postcopy_kvm_userfault_virtqueue(MigrationTestEnv *env);
 
