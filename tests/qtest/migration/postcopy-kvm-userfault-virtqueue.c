@@ -18,6 +18,7 @@
 #include "migration/migration-util.h"
 #include "standard-headers/linux/virtio_blk.h"
 #include "standard-headers/linux/virtio_config.h"
+#include "standard-headers/linux/virtio_gpu.h"
 #include "standard-headers/linux/virtio_net.h"
 #include "standard-headers/linux/virtio_ring.h"
 
@@ -501,6 +502,178 @@ static void test_net_packed(void)
     test_net();
 }
 
+/* --- virtio-gpu: what backs an image is missing when it is transferred --- */
+
+#define WIDTH       32
+#define HEIGHT      16
+#define PIXELS      (WIDTH * HEIGHT)
+/* The image is in two pieces, each in a page of its own */
+#define PIECE       (PIXELS * 4 / 2)
+/* A command and the response to it, in a page that came with the rings */
+#define COMMAND     (DRIVER + 0x400)
+#define RESPONSE    (DRIVER + 0xc00)
+
+static uint32_t pixel(int n)
+{
+    return n * 0x030507 + 0x111111;
+}
+
+/* The command is element @n, the queue has had as many before */
+static void gpu_command(QTestState *who, int n, const void *command,
+                        size_t len)
+{
+    qtest_memwrite(who, COMMAND, command, len);
+    qtest_memset(who, RESPONSE, 0, sizeof(struct virtio_gpu_ctrl_hdr));
+    write_desc(who, RING, 0, COMMAND, len, VRING_DESC_F_NEXT, 1);
+    write_desc(who, RING, 1, RESPONSE, sizeof(struct virtio_gpu_ctrl_hdr),
+               VRING_DESC_F_WRITE, 0);
+    make_available(who, n, 0);
+    qtest_writew(who, queue.bar + NOTIFY, 0);
+}
+
+static void gpu_wait(QTestState *who, int n)
+{
+    wait_used(who, n);
+    g_assert_cmphex(qtest_readl(who, RESPONSE), ==,
+                    VIRTIO_GPU_RESP_OK_NODATA);
+}
+
+static void gpu_create(QTestState *who, int n)
+{
+    struct virtio_gpu_resource_create_2d command = {
+        .hdr.type = cpu_to_le32(VIRTIO_GPU_CMD_RESOURCE_CREATE_2D),
+        .resource_id = cpu_to_le32(1),
+        .format = cpu_to_le32(VIRTIO_GPU_FORMAT_B8G8R8X8_UNORM),
+        .width = cpu_to_le32(WIDTH),
+        .height = cpu_to_le32(HEIGHT),
+    };
+
+    gpu_command(who, n, &command, sizeof(command));
+    gpu_wait(who, n);
+}
+
+static void gpu_attach(QTestState *who, int n)
+{
+    struct {
+        struct virtio_gpu_resource_attach_backing attach;
+        struct virtio_gpu_mem_entry entry[2];
+    } QEMU_PACKED command = {
+        .attach.hdr.type = cpu_to_le32(VIRTIO_GPU_CMD_RESOURCE_ATTACH_BACKING),
+        .attach.resource_id = cpu_to_le32(1),
+        .attach.nr_entries = cpu_to_le32(2),
+        .entry[0] = {
+            .addr = cpu_to_le64(MISSING), .length = cpu_to_le32(PIECE)
+        },
+        .entry[1] = {
+            .addr = cpu_to_le64(TABLE), .length = cpu_to_le32(PIECE)
+        },
+    };
+
+    gpu_command(who, n, &command, sizeof(command));
+    gpu_wait(who, n);
+}
+
+static void gpu_scanout(QTestState *who, int n)
+{
+    struct virtio_gpu_set_scanout command = {
+        .hdr.type = cpu_to_le32(VIRTIO_GPU_CMD_SET_SCANOUT),
+        .r.width = cpu_to_le32(WIDTH),
+        .r.height = cpu_to_le32(HEIGHT),
+        .resource_id = cpu_to_le32(1),
+    };
+
+    gpu_command(who, n, &command, sizeof(command));
+    gpu_wait(who, n);
+}
+
+static void gpu_flush(QTestState *who, int n)
+{
+    struct virtio_gpu_resource_flush command = {
+        .hdr.type = cpu_to_le32(VIRTIO_GPU_CMD_RESOURCE_FLUSH),
+        .r.width = cpu_to_le32(WIDTH),
+        .r.height = cpu_to_le32(HEIGHT),
+        .resource_id = cpu_to_le32(1),
+    };
+
+    gpu_command(who, n, &command, sizeof(command));
+    gpu_wait(who, n);
+}
+
+static void *hook_start_gpu(QTestState *from, QTestState *to)
+{
+    g_autofree uint32_t *pixels = g_new(uint32_t, PIXELS);
+
+    for (int i = 0; i < PIXELS; i++) {
+        pixels[i] = cpu_to_le32(pixel(i));
+    }
+    wait_for_serial("src_serial");
+    device_start(from, 0);
+    qtest_memwrite(from, MISSING, pixels, PIECE);
+    qtest_memwrite(from, TABLE, (char *)pixels + PIECE, PIECE);
+    gpu_create(from, 0);
+    gpu_attach(from, 1);
+    gpu_scanout(from, 2);
+    return NULL;
+}
+
+static bool hook_transfer(QTestState *from, QTestState *to)
+{
+    struct virtio_gpu_transfer_to_host_2d command = {
+        .hdr.type = cpu_to_le32(VIRTIO_GPU_CMD_TRANSFER_TO_HOST_2D),
+        .r.width = cpu_to_le32(WIDTH),
+        .r.height = cpu_to_le32(HEIGHT),
+        .resource_id = cpu_to_le32(1),
+    };
+
+    gpu_command(to, 3, &command, sizeof(command));
+    assert_prompt(to);
+    g_assert_cmpint(migrate_query_kvm_userfault(to, "put-off"), >=, 1);
+    g_assert_false(is_used(to, 3));
+    return true;
+}
+
+static void hook_end_gpu(QTestState *from, QTestState *to, void *opaque)
+{
+    g_autofree char *path = g_strdup_printf("%s/screen",
+                                            migration_get_env()->tmpfs);
+    g_autofree char *header = g_strdup_printf("P6\n%d %d\n255\n", WIDTH,
+                                              HEIGHT);
+    g_autofree char *screen = NULL;
+    const uint8_t *rgb;
+    gsize size;
+
+    gpu_wait(to, 3);
+    gpu_flush(to, 4);
+    qtest_qmp_assert_success(to, "{ 'execute': 'screendump', 'arguments':"
+                             "  { 'filename': %s, 'device': 'gpu' } }", path);
+    g_assert_true(g_file_get_contents(path, &screen, &size, NULL));
+    unlink(path);
+    g_assert_cmpuint(size, ==, strlen(header) + 3 * PIXELS);
+    g_assert_cmpmem(screen, strlen(header), header, strlen(header));
+    rgb = (uint8_t *)screen + strlen(header);
+    for (int i = 0; i < PIXELS; i++, rgb += 3) {
+        g_assert_cmphex(rgb[0] << 16 | rgb[1] << 8 | rgb[2], ==,
+                        pixel(i) & 0xffffff);
+    }
+    g_assert_cmpint(migrate_query_kvm_userfault(to, "barrier-waits"), ==, 0);
+}
+
+static void test_gpu(void)
+{
+    g_autofree char *opts = g_strdup_printf("-device virtio-gpu-pci,id=gpu,"
+                                            "addr=0x%x", SLOT);
+    MigrateCommon args = {
+        .postcopy_kvm_userfault = true,
+        .start_hook = hook_start_gpu,
+        .postcopy_hook = hook_transfer,
+        .end_hook = hook_end_gpu,
+        .start.opts_source = opts,
+        .start.opts_target = opts,
+    };
+
+    test_postcopy_recovery_common(&args);
+}
+
 void migration_test_add_postcopy_kvm_userfault_virtqueue(MigrationTestEnv *env)
 {
     if (strcmp(env->arch, "x86_64")) {
@@ -519,4 +692,7 @@ void migration_test_add_postcopy_kvm_userfault_virtqueue(MigrationTestEnv *env)
     migration_test_add(PREFIX "blk-system-reset", test_blk_system_reset);
     migration_test_add(PREFIX "net", test_net_split);
     migration_test_add(PREFIX "net-packed", test_net_packed);
+    if (qtest_has_device("virtio-gpu-pci")) {
+        migration_test_add(PREFIX "gpu", test_gpu);
+    }
 }
