@@ -172,6 +172,7 @@ static void add_tls(void)
 
 /* Above all that the guest touches by itself. */
 #define VAPIC_CODE 0x6500000
+#define VAPIC_DONE (VAPIC_CODE + 0x100)
 #define VAPIC_ROM (VAPIC_CODE + 0x2000)
 /* In the boot sector: five bytes after each pass over memory, and the rest. */
 #define BOOT_PASS 0x7c5f
@@ -186,8 +187,8 @@ static void put_le32(uint8_t *p, int64_t value)
 }
 
 /*
- * After each pass over memory the guest tells kvmvapic of an option ROM that it
- * has above 1 MB, and writes to it, so that the ROM has to come in postcopy.
+ * The guest tells kvmvapic of an option ROM that it has above 1 MB, and writes
+ * to it after each pass over memory, so that it has to come in postcopy.
  */
 static void *hook_start_vapic(QTestState *from, QTestState *to)
 {
@@ -195,6 +196,9 @@ static void *hook_start_vapic(QTestState *from, QTestState *to)
     uint8_t jump[] = { 0xe9, 0, 0, 0, 0 };
     uint8_t code[] = {
         0xfe, 0x05, 0, 0, 0, 0,     /* incb VAPIC_ROM + 16 */
+        0x80, 0x3d, 0, 0, 0, 0, 0,  /* cmpb $0,VAPIC_DONE */
+        0x75, 17,                   /* jne the rest */
+        0xc6, 0x05, 0, 0, 0, 0, 1,  /* movb $1,VAPIC_DONE */
         0x66, 0xba, 0x7e, 0,        /* mov $0x7e,%dx */
         0x66, 0xb8, 0, 0x20,        /* mov $0x2000,%ax: VAPIC_ROM from here */
         0x66, 0xef,                 /* outw %ax,%dx */
@@ -205,7 +209,9 @@ static void *hook_start_vapic(QTestState *from, QTestState *to)
 
     wait_for_serial("src_serial");
     put_le32(&code[2], VAPIC_ROM + 16);
-    put_le32(&code[22], BOOT_PASS_END - VAPIC_CODE - (int)sizeof(code));
+    put_le32(&code[8], VAPIC_DONE);
+    put_le32(&code[17], VAPIC_DONE);
+    put_le32(&code[38], BOOT_PASS_END - VAPIC_CODE - (int)sizeof(code));
     put_le32(&jump[1], VAPIC_CODE - BOOT_PASS_END);
     qtest_memwrite(from, VAPIC_ROM + 2, &size, sizeof(size));
     qtest_memwrite(from, VAPIC_CODE, code, sizeof(code));
@@ -213,7 +219,7 @@ static void *hook_start_vapic(QTestState *from, QTestState *to)
     qtest_qmp_assert_success(from, "{ 'execute': 'stop' }");
     qtest_memwrite(from, BOOT_PASS, jump, sizeof(jump));
     qtest_qmp_assert_success(from, "{ 'execute': 'cont' }");
-    while (!qtest_readb(from, VAPIC_ROM + 16)) {
+    while (!qtest_readb(from, VAPIC_DONE)) {
         g_usleep(10000);
     }
     return NULL;
