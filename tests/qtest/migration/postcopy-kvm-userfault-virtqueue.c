@@ -282,7 +282,8 @@ static void test_blk(const char *device_opts)
     g_autofree char *path = boot_path();
     /* The same disk that the guest starts from, whichever the firmware takes */
     g_autofree char *opts = g_strdup_printf(
-        "-drive if=none,id=disk,format=raw,readonly=on,file=%s "
+        "-drive if=none,id=disk,format=raw,readonly=on,file=%s,"
+        "file.locking=off "
         "-object iothread,id=thread "
         "-device virtio-blk-pci,drive=disk,addr=0x%x,disable-legacy=on%s%s",
         path, SLOT, queue.packed ? ",packed=on" : "", device_opts);
@@ -373,7 +374,8 @@ static void test_blk_hook(bool (*hook)(QTestState *from, QTestState *to),
 {
     g_autofree char *path = boot_path();
     g_autofree char *opts = g_strdup_printf(
-        "-drive if=none,id=disk,format=raw,readonly=on,file=%s "
+        "-drive if=none,id=disk,format=raw,readonly=on,file=%s,"
+        "file.locking=off "
         "-device virtio-blk-pci,drive=disk,addr=0x%x,disable-legacy=on",
         path, SLOT);
     MigrateCommon args = {
