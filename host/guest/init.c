@@ -640,8 +640,11 @@ static void say_where(const uint8_t *mem, size_t size)
                             PAGE * sizeof(entry)) != sizeof(entry)) {
             die("pagemap");
         }
-        entry &= (1ULL << 55) - 1;
-        say("%s: owns 0x%lx", work_name, (unsigned long)entry * PAGE);
+        entry = (entry & ((1ULL << 55) - 1)) * PAGE;
+        /* If not, it is no huge page, and in pieces. */
+        if (entry % HUGE_PAGE == 0) {
+            say("%s: owns 0x%lx", work_name, (unsigned long)entry);
+        }
     }
     close(fd);
 }
