@@ -84,11 +84,19 @@ static char *monitor_options(void)
         "-mon chardev=inband2,mode=control", path, path2);
 }
 
+/* Is there more than the end of the last line? */
 static bool readable(int fd, int ms)
 {
     struct pollfd pfd = { .fd = fd, .events = POLLIN };
+    char c;
 
-    return RETRY_ON_EINTR(poll(&pfd, 1, ms)) == 1;
+    while (RETRY_ON_EINTR(poll(&pfd, 1, ms)) == 1) {
+        if (recv(fd, &c, 1, MSG_PEEK) != 1 || !g_ascii_isspace(c)) {
+            return true;
+        }
+        g_assert_cmpint(recv(fd, &c, 1, 0), ==, 1);
+    }
+    return false;
 }
 
 /* The next that is not an event */
