@@ -10,6 +10,7 @@
 #define MONITOR_QMP_TURN_H
 
 #include "monitor-internal.h"
+#include "qemu/atomic.h"
 #include "qemu/lockable.h"
 
 /*
@@ -21,23 +22,34 @@
  * request is run.
  */
 
+/*
+ * Is @req left to mon_iothread?  The dispatcher must not even take it: between
+ * that and running it, the main loop may begin to wait for something else.
+ * NULL while nothing is left to it, and always in tools.  Called with the
+ * queue's lock held.
+ */
+extern bool (*qmp_turn_claims)(const QMPRequest *req);
+
 /**
  * qmp_turn_take: the first request, if it is its turn
  *
+ * @claimed: take one that qmp_turn_claims(), or one that it does not
+ *
  * Called with mon->qmp_queue_lock held, in the thread that will run the
- * request.  Returns NULL if there is none, or if one that was taken before is
- * still being run; qmp_turn_end() is due otherwise.
+ * request.  Returns NULL if there is none for the caller, or if one that was
+ * taken before is still being run; qmp_turn_end() is due otherwise.
  */
-static inline QMPRequest *qmp_turn_take(MonitorQMP *mon)
+static inline QMPRequest *qmp_turn_take(MonitorQMP *mon, bool claimed)
 {
-    QMPRequest *req;
+    bool (*claims)(const QMPRequest *req) = qatomic_read(&qmp_turn_claims);
+    const QMPRequest *head = g_queue_peek_head(mon->qmp_requests);
 
-    if (mon->request_running) {
+    if (!head || mon->request_running ||
+        (claims && claims(head)) != claimed) {
         return NULL;
     }
-    req = g_queue_pop_head(mon->qmp_requests);
-    mon->request_running = !!req;
-    return req;
+    mon->request_running = true;
+    return g_queue_pop_head(mon->qmp_requests);
 }
 
 /* The request of qmp_turn_take() has been answered.  Called without locks. */

@@ -53,32 +53,18 @@ static bool can_be_attended(const QMPRequest *req)
     return (cmd->options & QCO_ALLOW_OOB) || g_strv_contains(commands, name);
 }
 
-/* The dispatcher would have got to this one by now. */
-static bool head_is_old(MonitorQMP *mon, int64_t now_ms)
+static bool claims(const QMPRequest *req)
 {
-    /*
-     * Only for comparison.  Should it be a new request at an old one's address,
-     * it is not left to the main loop, which did not come for the old one.
-     */
-    const QMPRequest *head = g_queue_peek_head(mon->qmp_requests);
-
-    if (head != mon->unattended_head) {
-        mon->unattended_head = head;
-        mon->unattended_since_ms = now_ms;
-    }
-    return head && now_ms - mon->unattended_since_ms >= QMP_UNATTENDED_MS;
+    return qatomic_read(&ram_barrier_active) &&
+           req->mon->common.use_io_thread && can_be_attended(req);
 }
 
-static QMPRequest *take(MonitorQMP *mon, int64_t now_ms)
+static QMPRequest *take(MonitorQMP *mon)
 {
     QMPRequest *req;
 
     QEMU_LOCK_GUARD(&mon->qmp_queue_lock);
-    if (!head_is_old(mon, now_ms) ||
-        !can_be_attended(g_queue_peek_head(mon->qmp_requests))) {
-        return NULL;
-    }
-    req = qmp_turn_take(mon);
+    req = qmp_turn_take(mon, true);
     if (req && qmp_oob_enabled(mon) &&
         mon->qmp_requests->length == QMP_REQ_QUEUE_LEN_MAX - 1) {
         /* It was suspended because the queue was full. */
@@ -87,7 +73,7 @@ static QMPRequest *take(MonitorQMP *mon, int64_t now_ms)
     return req;
 }
 
-static QMPRequest *take_any(int64_t now_ms)
+static QMPRequest *take_any(void)
 {
     Monitor *mon;
 
@@ -98,8 +84,8 @@ static QMPRequest *take_any(int64_t now_ms)
     QTAILQ_FOREACH(mon, &mon_list, entry) {
         QMPRequest *req = NULL;
 
-        if (monitor_is_qmp(mon) && mon->use_io_thread) {
-            req = take(container_of(mon, MonitorQMP, common), now_ms);
+        if (monitor_is_qmp(mon)) {
+            req = take(container_of(mon, MonitorQMP, common));
         }
         if (req) {
             return req;
@@ -118,14 +104,10 @@ static void respond_error(QMPRequest *req)
 }
 
 /* The dispatcher passed by while it was not its turn. */
-static void wake_dispatcher(MonitorQMP *mon)
+static void wake_dispatcher(void)
 {
     QEMU_LOCK_GUARD(&monitor_lock);
-    if (qmp_dispatcher_co_shutdown) {
-        return;
-    }
-    QEMU_LOCK_GUARD(&mon->qmp_queue_lock);
-    if (!g_queue_is_empty(mon->qmp_requests)) {
+    if (!qmp_dispatcher_co_shutdown) {
         qmp_dispatcher_co_wake();
     }
 }
@@ -146,26 +128,28 @@ static void run(QMPRequest *req)
     if (!oob_enabled) {
         monitor_resume(&mon->common);
     }
-    wake_dispatcher(mon);
+    wake_dispatcher();
     qmp_request_free(req);
 }
 
-void qmp_unattended_attend(int64_t now_ms)
+void qmp_unattended_attend(void)
 {
     QMPRequest *req;
 
-    while ((req = take_any(now_ms))) {
+    while ((req = take_any())) {
         run(req);
     }
 }
 
 static gboolean tick(gpointer opaque)
 {
-    if (!qatomic_read(&ram_barrier_active)) {
-        return G_SOURCE_REMOVE;
+    qmp_unattended_attend();
+    if (qatomic_read(&ram_barrier_active)) {
+        return G_SOURCE_CONTINUE;
     }
-    qmp_unattended_attend(g_get_monotonic_time() / 1000);
-    return G_SOURCE_CONTINUE;
+    /* What came since is the main loop's again. */
+    wake_dispatcher();
+    return G_SOURCE_REMOVE;
 }
 
 void qmp_unattended_start(void)
@@ -175,6 +159,7 @@ void qmp_unattended_start(void)
     if (!mon_iothread) {
         return;
     }
+    qatomic_set(&qmp_turn_claims, claims);
     /* It goes with the context, if QEMU ends while the barrier is on. */
     source = g_timeout_source_new(QMP_UNATTENDED_MS);
     g_source_set_callback(source, tick, NULL, NULL);

@@ -15,13 +15,13 @@
  * In-band requests are queued by the monitor's own thread (mon_iothread) and
  * run by the dispatcher, in the main loop.  While the RAM barrier is on, the
  * main loop may be one of those who wait for a page, or wait for the BQL which
- * one of them holds: for ever, if the migration is paused.  Then the monitor's
- * thread runs those requests of its queues that can do without the main loop.
+ * one of them holds: for ever, if the migration is paused.  So meanwhile the
+ * monitor's thread runs those requests that can do without the main loop.
  * monitor/qmp-turn.h keeps the two from getting into each other's way.
  */
 
-/* For so long (and up to twice that) a request is left to the main loop. */
-#define QMP_UNATTENDED_MS 100
+/* How often it looks. */
+#define QMP_UNATTENDED_MS 20
 
 /**
  * qmp_unattended_start: the RAM barrier is on, see to what the main loop leaves
@@ -31,15 +31,11 @@
 void qmp_unattended_start(void);
 
 /**
- * qmp_unattended_attend: run what has waited for too long
+ * qmp_unattended_attend: run what is left to mon_iothread
  *
- * @now_ms: any clock that goes on
- *
- * Takes requests that were the first of their monitor's queue when this was
- * called at least QMP_UNATTENDED_MS ago, and that can do without the main loop.
  * Called in mon_iothread, regularly, without locks.
  */
-void qmp_unattended_attend(int64_t now_ms);
+void qmp_unattended_attend(void);
 
 /**
  * qmp_unattended_context: where to listen for who recovers the migration
