@@ -196,8 +196,9 @@ static bool wait_until_deaf(void)
 }
 
 /*
- * It needs luck: if the guest was migrated between fw_cfg's access to a page and
- * its own, and the link went down before that came, the vCPU waits in KVM.
+ * It needs luck: if the guest was migrated between fw_cfg's access to a page
+ * and its own, and the link went down before that came, the vCPU waits for it
+ * without the BQL.
  */
 static void vcpu_waits_with_bql(void)
 {
