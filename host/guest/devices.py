@@ -21,6 +21,9 @@ BLOCK = ['-drive', 'if=none,format=raw,id=disk,file={disk}', '-device']
 SLIRP = ['-netdev', 'user,id=net', '-device']
 TAP = ['-netdev', 'tap,id=net,ifname={side},script=no,downscript=no,vhost=on',
        '-device']
+BALLOON = ['-chardev', 'socket,id=port,path={serial},server=on,wait=off',
+           '-serial', 'chardev:port',
+           '-device', 'virtio-balloon-pci,free-page-reporting=on']
 SLIRP_WORK = f'net:eth0:10.0.2.15:10.0.2.2:{ECHO_PORT}'
 TAP_WORK = f'net:eth0:10.0.3.15:{BRIDGE_ADDRESS}:{ECHO_PORT}'
 
@@ -87,13 +90,12 @@ DEVICES: Dict[str, Device] = {
                           'usb_storage.delay_use=0'),
     'virtio-net': Device([*SLIRP, 'virtio-net-pci,netdev=net'],
                          SLIRP_WORK, 'virtio_net', virtio=True),
-    'free-page-reporting': Device(['-chardev',
-                                   'socket,id=port,path={serial},server=on,'
-                                   'wait=off', '-serial', 'chardev:port',
-                                   '-device', 'virtio-balloon-pci,'
-                                   'free-page-reporting=on'],
-                                  'report:64:ttyS1', 'virtio_balloon',
-                                  dma=False, report=True),
+    'free-page-reporting': Device([*BALLOON], 'report:64:ttyS1',
+                                  'virtio_balloon', dma=False, report=True),
+    'free-page-reporting-packed': Device([*BALLOON[:-1],
+                                          BALLOON[-1] + ',packed=on'],
+                                         'report:64:ttyS1', 'virtio_balloon',
+                                         dma=False, report=True),
     'vhost-net': Device([*TAP, 'virtio-net-pci,netdev=net'],
                         TAP_WORK, 'virtio_net', vhost=True),
     'e1000': Device([*SLIRP, 'e1000,netdev=net'], SLIRP_WORK, 'e1000'),

@@ -12,13 +12,16 @@
 #include "qemu/bswap.h"
 #include "qemu/sockets.h"
 #include "qobject/qdict.h"
+#include "qobject/qjson.h"
 #include "migration/framework.h"
 #include "migration/kvm-userfault-util.h"
 #include "migration/migration-qmp.h"
 #include "migration/migration-util.h"
+#include "standard-headers/linux/input.h"
 #include "standard-headers/linux/virtio_blk.h"
 #include "standard-headers/linux/virtio_config.h"
 #include "standard-headers/linux/virtio_gpu.h"
+#include "standard-headers/linux/virtio_input.h"
 #include "standard-headers/linux/virtio_net.h"
 #include "standard-headers/linux/virtio_ring.h"
 
@@ -501,6 +504,79 @@ static void test_net_packed(void)
     test_net();
 }
 
+/* --- virtio-input: what is sent by itself is kept, and in order --- */
+
+#define NR_EVENTS   4
+
+/* The key "a" goes down, and comes up; little endian as all of these tests */
+static const struct virtio_input_event events[NR_EVENTS] = {
+    { EV_KEY, KEY_A, 1 },
+    { EV_SYN, SYN_REPORT, 0 },
+    { EV_KEY, KEY_A, 0 },
+    { EV_SYN, SYN_REPORT, 0 },
+};
+
+static void *hook_start_input(QTestState *from, QTestState *to)
+{
+    wait_for_serial("src_serial");
+    device_start(from, 0);
+    /* The first two buffers are there, the others are not */
+    for (int i = 0; i < NR_EVENTS; i++) {
+        write_desc(from, RING, i, (i < 2 ? DRIVER + 0x400 : MISSING) + 8 * i,
+                   8, VRING_DESC_F_WRITE, 0);
+        make_available(from, i, i);
+    }
+    return NULL;
+}
+
+static void press_key(QTestState *to, bool down)
+{
+    QDict *event = qdict_from_jsonf_nofail(
+        "{ 'type': 'key', 'data': {"
+        "  'key': { 'type': 'qcode', 'data': 'a' } } }");
+
+    qdict_put_bool(qdict_get_qdict(event, "data"), "down", down);
+    qtest_qmp_assert_success(to, "{ 'execute': 'input-send-event',"
+                             "  'arguments': { 'events': [ %p ] } }", event);
+}
+
+static bool hook_press_keys(QTestState *from, QTestState *to)
+{
+    press_key(to, true);
+    wait_used(to, 1);
+    press_key(to, false);
+    assert_prompt(to);
+    g_assert_cmpint(migrate_query_kvm_userfault(to, "put-off"), >=, 1);
+    g_assert_false(is_used(to, 2));
+    return true;
+}
+
+static void hook_end_input(QTestState *from, QTestState *to, void *opaque)
+{
+    struct virtio_input_event got[NR_EVENTS];
+
+    wait_used(to, NR_EVENTS - 1);
+    qtest_memread(to, DRIVER + 0x400, got, 2 * 8);
+    qtest_memread(to, MISSING + 2 * 8, got + 2, 2 * 8);
+    g_assert_cmpmem(got, sizeof(got), events, sizeof(events));
+}
+
+static void test_input(void)
+{
+    g_autofree char *opts = g_strdup_printf("-device virtio-keyboard-pci,"
+                                            "addr=0x%x", SLOT);
+    MigrateCommon args = {
+        .postcopy_kvm_userfault = true,
+        .start_hook = hook_start_input,
+        .postcopy_hook = hook_press_keys,
+        .end_hook = hook_end_input,
+        .start.opts_source = opts,
+        .start.opts_target = opts,
+    };
+
+    test_postcopy_recovery_common(&args);
+}
+
 /* --- virtio-gpu: what backs an image is missing when it is transferred --- */
 
 #define WIDTH       32
@@ -690,6 +766,7 @@ void migration_test_add_postcopy_kvm_userfault_virtqueue(MigrationTestEnv *env)
     migration_test_add(PREFIX "blk-system-reset", test_blk_system_reset);
     migration_test_add(PREFIX "net", test_net_split);
     migration_test_add(PREFIX "net-packed", test_net_packed);
+    migration_test_add(PREFIX "input", test_input);
     if (qtest_has_device("virtio-gpu-pci")) {
         migration_test_add(PREFIX "gpu", test_gpu);
     }
