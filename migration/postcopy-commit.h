@@ -66,7 +66,7 @@ bool postcopy_commit_holds(MigrationState *s);
  */
 void postcopy_commit_try(MigrationState *s);
 
-/* All pages are sent: wait until the guest can be given up, or the link broke */
+/* All pages are sent: wait until the guest is given up, or the link breaks. */
 void postcopy_commit_wait(MigrationState *s);
 
 /*

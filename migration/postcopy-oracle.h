@@ -35,7 +35,8 @@ bool postcopy_oracle_arm(Error **errp);
  *
  * @from: the page, or NULL for zeros
  *
- * The caller has claimed the page.  May be called before postcopy_oracle_arm().  Returns 0 or a negative errno.
+ * The caller has claimed the page.  May be called before postcopy_oracle_arm().
+ * Returns 0 or a negative errno.
  */
 int postcopy_oracle_write(void *host, const void *from, size_t length);
 

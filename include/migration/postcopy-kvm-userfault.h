@@ -60,9 +60,9 @@ bool postcopy_kvm_userfault_may_unplug(DeviceState *dev, Error **errp);
  * postcopy_kvm_userfault_add_over_notifier: be told when memory is all there
  *
  * @notifier is called in the main loop, with the BQL held, soon after
- * postcopy_kvm_userfault_active() was true for the last time: when the migration
- * has completed, and also when it has ended in another way and left the VM as
- * it is.  Called before a migration comes in.
+ * postcopy_kvm_userfault_active() was true for the last time: when the
+ * migration has completed, and also when it has ended in another way and left
+ * the VM as it is.  Called before a migration comes in.
  */
 void postcopy_kvm_userfault_add_over_notifier(Notifier *notifier);
 
