@@ -97,7 +97,7 @@ DEVICES: Dict[str, Device] = {
                                          'report:64:ttyS1', 'virtio_balloon',
                                          dma=False, report=True),
     'vhost-net': Device([*TAP, 'virtio-net-pci,netdev=net'],
-                        TAP_WORK, 'virtio_net', vhost=True),
+                        TAP_WORK, 'virtio_net', vhost=True, virtio=True),
     'e1000': Device([*SLIRP, 'e1000,netdev=net'], SLIRP_WORK, 'e1000'),
     'vga': Device(['-device', 'VGA'], 'vga', dma=False),
     'uefi-smm': Device(UEFI, 'efivars', 'efivarfs', machine='q35,smm=on',
