@@ -286,18 +286,6 @@ static void add_low_memory(PostcopyGate *gate)
     memory_region_unref(low.mr);
 }
 
-typedef struct GateCoroutine {
-    AioContext *ctx;
-    Coroutine *co;
-} GateCoroutine;
-
-static void wake_coroutine(void *opaque)
-{
-    GateCoroutine *waiting = opaque;
-
-    aio_co_schedule(waiting->ctx, waiting->co);
-}
-
 /*
  * The main loop accepts it, and it brings what is asked for: it must be there
  * before the main thread waits for a page.  If the link breaks before, it comes
@@ -313,10 +301,6 @@ static void coroutine_fn wait_for_preempt_channel(MigrationIncomingState *mis)
 static bool coroutine_fn kuf_before_devices(MigrationIncomingState *mis,
                                             Error **errp)
 {
-    GateCoroutine waiting = {
-        .ctx = qemu_get_current_aio_context(),
-        .co = qemu_coroutine_self(),
-    };
     int64_t start = qemu_clock_get_ns(QEMU_CLOCK_REALTIME);
     PostcopyGate *gate = postcopy_gate_new();
 
@@ -326,9 +310,7 @@ static bool coroutine_fn kuf_before_devices(MigrationIncomingState *mis,
     add_low_memory(gate);
     kuf.eager_pages = postcopy_gate_pages(gate);
     trace_postcopy_kvm_userfault_gate(1, kuf.eager_pages);
-    if (postcopy_gate_close(gate, wake_coroutine, &waiting)) {
-        qemu_coroutine_yield();
-    }
+    postcopy_gate_wait(gate);
     postcopy_gate_free(gate);
     kuf.eager_ns = qemu_clock_get_ns(QEMU_CLOCK_REALTIME) - start;
     trace_postcopy_kvm_userfault_gate_open(1, kuf.eager_ns / 1000);
