@@ -7,6 +7,7 @@
  */
 
 #include "qemu/osdep.h"
+#include "qemu/atomic.h"
 #include "qobject/qdict.h"
 #include "qobject/qlist.h"
 #include "migration/kvm-userfault-util.h"
@@ -107,6 +108,41 @@ bool migrate_kvm_userfault_is_on(QTestState *who)
     }
     qobject_unref(rsp);
     return on;
+}
+
+static GThread *reader;
+static bool reader_stop;
+
+void main_loop_reads(QTestState *to)
+{
+    for (uint64_t addr = GUEST_START; addr < GUEST_END; addr += GUEST_PAGE) {
+        if (qatomic_read(&reader_stop)) {
+            break;
+        }
+        qtest_readb(to, addr);
+    }
+}
+
+static void *read_memory(void *opaque)
+{
+    main_loop_reads(opaque);
+    return NULL;
+}
+
+void main_loop_reads_start(QTestState *to)
+{
+    reader = g_thread_new("reader", read_memory, to);
+}
+
+void main_loop_reads_stop(void)
+{
+    if (!reader) {
+        return;
+    }
+    qatomic_set(&reader_stop, true);
+    g_thread_join(reader);
+    reader = NULL;
+    reader_stop = false;
 }
 
 uint64_t migrate_query_kvm_userfault(QTestState *to, const char *count)

@@ -37,6 +37,22 @@ uint64_t migrate_query_kvm_userfault(QTestState *to, const char *count);
 /* Migration to @to, which is over, was by KVM and by KVM userfault. */
 void migrate_check_kvm_userfault(QTestState *to);
 
+/* The guest of these tests writes to all pages of this range, in turns. */
+#define GUEST_START 0x100000
+#define GUEST_END   (100 * 1024 * 1024)
+#define GUEST_PAGE  4096
+
+/*
+ * Have @to's main loop read the guest's memory, with the BQL held.  Sooner or
+ * later it comes to a page that is missing, and stays there.  In this thread,
+ * or in another one.
+ */
+void main_loop_reads(QTestState *to);
+void main_loop_reads_start(QTestState *to);
+
+/* The page has come.  Nothing, if it was not started. */
+void main_loop_reads_stop(void);
+
 /* What is refused, and where the capability has no effect. */
 void migration_test_add_postcopy_kvm_userfault_refusals(MigrationTestEnv *env);
 

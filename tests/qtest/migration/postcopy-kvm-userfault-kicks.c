@@ -9,7 +9,6 @@
 
 #include "qemu/osdep.h"
 #include "libqtest.h"
-#include "qemu/atomic.h"
 #include "qapi/error.h"
 #include "qobject/qdict.h"
 #include "qemu/sockets.h"
@@ -19,11 +18,6 @@
 #include "migration/migration-util.h"
 
 #define PREFIX "/migration/postcopy-kvm-userfault/"
-
-/* The guest of these tests writes to all pages of this range, in turns. */
-#define GUEST_START 0x100000
-#define GUEST_END   (100 * 1024 * 1024)
-#define GUEST_PAGE  4096
 
 /* Where pc and q35 keep PCI's configuration ports, and q35 its PAM registers */
 #define PCI_ADDRESS 0xcf8
@@ -176,40 +170,20 @@ static void test_quit(void)
 
 /* --- The main loop waits for a page, with the BQL held --- */
 
-static GThread *reader;
-static bool reader_stop;
-
-/* Sooner or later comes to a page that is missing, and stays there */
-static void *read_memory(void *opaque)
-{
-    for (uint64_t addr = GUEST_START; addr < GUEST_END; addr += GUEST_PAGE) {
-        if (qatomic_read(&reader_stop)) {
-            break;
-        }
-        qtest_readb(opaque, addr);
-    }
-    return NULL;
-}
-
 static bool hook_start_reader(QTestState *from, QTestState *to)
 {
-    qatomic_set(&reader_stop, false);
-    reader = g_thread_new("reader", read_memory, to);
+    main_loop_reads_start(to);
     g_usleep(3 * G_USEC_PER_SEC);
     return true;
 }
 
 static void hook_end_reader(QTestState *from, QTestState *to, void *opaque)
 {
-    qatomic_set(&reader_stop, true);
-    g_thread_join(reader);
+    main_loop_reads_stop();
     g_assert_cmpint(migrate_query_kvm_userfault(to, "barrier-waits"), >, 0);
 }
 
-/*
- * What recovers the migration comes out of band: nothing else gets through to
- * QEMU, until the page arrives.
- */
+/* What recovers the migration comes out of band. */
 static void test_main_loop_waits(void)
 {
     MigrateCommon args = {

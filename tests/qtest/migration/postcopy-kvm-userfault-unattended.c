@@ -12,7 +12,6 @@
 #include "libqmp.h"
 #include "libqtest.h"
 #include "qapi/error.h"
-#include "qemu/atomic.h"
 #include "qemu/sockets.h"
 #include "qobject/qdict.h"
 #include "migration/framework.h"
@@ -21,11 +20,6 @@
 #include "migration/migration-util.h"
 
 #define PREFIX "/migration/postcopy-kvm-userfault/unattended/"
-
-/* The guests of these tests write to all pages of this range, in turns. */
-#define GUEST_START 0x100000
-#define GUEST_END   (100 * 1024 * 1024)
-#define GUEST_PAGE  4096
 
 /* What is promised, and for how long silence is taken for no answer */
 #define ANSWER_MS   1000
@@ -159,21 +153,6 @@ static void assert_status(QDict *rsp, const char *status)
 
 /* --- Who waits --- */
 
-static GThread *reader;
-static bool reader_stop;
-
-/* Sooner or later comes to a page that is missing, and stays there */
-static void *read_memory(void *opaque)
-{
-    for (uint64_t addr = GUEST_START; addr < GUEST_END; addr += GUEST_PAGE) {
-        if (qatomic_read(&reader_stop)) {
-            break;
-        }
-        qtest_readb(opaque, addr);
-    }
-    return NULL;
-}
-
 /*
  * Until the main loop does not get on.  What is asked has no harm in it, and is
  * forgotten with the connection.
@@ -209,18 +188,8 @@ static void vcpu_waits_with_bql(void)
 
 static void main_loop_waits(QTestState *to)
 {
-    qatomic_set(&reader_stop, false);
-    reader = g_thread_new("reader", read_memory, to);
+    main_loop_reads_start(to);
     g_assert_true(wait_until_deaf());
-}
-
-static void main_loop_goes_on(void)
-{
-    if (reader) {
-        qatomic_set(&reader_stop, true);
-        g_thread_join(reader);
-        reader = NULL;
-    }
 }
 
 /* The same, in a process that sees its QEMU die, and dies with it */
@@ -232,7 +201,7 @@ static pid_t main_loop_waits_for_ever(QTestState *to)
     if (!pid) {
         signal(SIGABRT, SIG_DFL);
         close(STDERR_FILENO);
-        read_memory(to);
+        main_loop_reads(to);
         _exit(0);
     }
     g_assert_true(wait_until_deaf());
@@ -317,7 +286,7 @@ static void recover_and_wait(QTestState *to, const char *uri)
 
 static void hook_end(QTestState *from, QTestState *to, void *opaque)
 {
-    main_loop_goes_on();
+    main_loop_reads_stop();
     close(in_band);
     g_assert_cmpint(migrate_query_kvm_userfault(to, "barrier-waits"), >, 0);
 }
