@@ -64,6 +64,18 @@ static char *tmp_path(const char *name)
     return g_strdup_printf("%s/%s", migration_get_env()->tmpfs, name);
 }
 
+/* What a QEMU leaves behind that could not end properly, and our own file */
+static void remove_tmp(void)
+{
+    const char *names[] = { "inband", "inband2", "fw-cfg-guest" };
+
+    for (int i = 0; i < ARRAY_SIZE(names); i++) {
+        g_autofree char *path = tmp_path(names[i]);
+
+        unlink(path);
+    }
+}
+
 /* --- A client that does not know of out-of-band commands --- */
 
 static char *monitor_options(void)
@@ -374,6 +386,7 @@ static void test_vcpu(void)
     };
 
     test_postcopy_recovery_common(&args);
+    remove_tmp();
 }
 
 /* --- In order --- */
@@ -520,6 +533,7 @@ static void test_end(Waiter who, int signal)
     end.who = who;
     end.signal = signal;
     test_postcopy_recovery_common(&args);
+    remove_tmp();
 }
 
 static void test_end_main_loop_quit(void)
