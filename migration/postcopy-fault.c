@@ -251,16 +251,14 @@ bool postcopy_fault_listens(MigrationIncomingState *mis)
 
 bool postcopy_fault_can_pause(MigrationIncomingState *mis)
 {
-    const PostcopyFaultOps *ops = postcopy_fault_ops(mis);
-
-    if (!ops) {
+    if (!postcopy_fault_ops(mis)) {
         return false;
     }
     switch (postcopy_state_get()) {
     case POSTCOPY_INCOMING_LISTENING:
         /* The main thread has the device state already. */
-        return ops->before_devices && mis->have_listen_thread &&
-               postcopy_fault_listens(mis);
+        return postcopy_fault_waits_for_channel(mis) &&
+               mis->have_listen_thread && postcopy_fault_listens(mis);
     case POSTCOPY_INCOMING_RUNNING:
         return postcopy_fault_listens(mis);
     default:
@@ -299,9 +297,7 @@ void postcopy_fault_mend_link(MigrationIncomingState *mis)
 
 bool postcopy_fault_drained(MigrationIncomingState *mis)
 {
-    const PostcopyFaultOps *ops = postcopy_fault_ops(mis);
-
-    if (!ops || !ops->before_devices ||
+    if (!postcopy_fault_waits_for_channel(mis) ||
         mis->preempt_thread_status != PREEMPT_THREAD_CREATED) {
         return true;
     }
