@@ -7,6 +7,7 @@ Each test has a copy of the project's own files, so that patches, base files
 and build folders can be broken.  Nothing is fetched.
 """
 
+import hashlib
 import os
 from pathlib import Path
 import shutil
@@ -59,9 +60,15 @@ class Project(unittest.TestCase):
     def use_meson_of_this_build(self) -> None:
         """The copy must not fetch a build system of its own."""
         tools = TOP / 'build/tools'
-        if tools.exists():
-            (self.top / 'build').mkdir()
-            (self.top / 'build/tools').symlink_to(tools)
+        if not tools.exists():
+            return
+        mine = self.top / 'build/tools'
+        mine.mkdir(parents=True)
+        for part in tools.iterdir():
+            if part.name != '.inputs':
+                (mine / part.name).symlink_to(part)
+        meson = hashlib.sha256((TOP / 'base/meson').read_bytes()).hexdigest()
+        self.write(mine / '.inputs', f'{self.top}/build {meson}\n')
 
     @staticmethod
     def write(path: Path, text: str) -> None:
@@ -228,6 +235,140 @@ class ConfigureTest(Project):
         self.write(self.top / 'docs/index.rst', 'mine\n')
         self.assertIn("'docs/index.rst' is a file of QEMU itself",
                       self.configure(fails=True))
+
+
+# A Debian mirror of one source package, of which it has those versions that are
+# in the file "mirror".  What is unpacked is the stand-in.
+MIRROR = {
+    'apt-get': """#!/bin/sh
+case " $* " in
+*' indextargets '*) echo http://mirror.example/debian trixie ;;
+*' source '*) touch qemu.dsc qemu.orig.tar.xz ;;
+esac
+""",
+    'apt-cache': """#!/bin/sh
+sed 's/^/Version: /' "${0%/*}/mirror"
+""",
+    'dpkg-source': """#!/bin/sh
+cp -r "${0%/*/*}/qemu" "$4"
+""",
+}
+
+
+class NewerBaseTest(Project):
+    """A mirror that has what the patches are made for, or has gone on."""
+
+    MADE_FOR = '10.0.50'
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.tools = self.folder / 'bin'
+        for name, text in MIRROR.items():
+            self.write(self.tools / name, text)
+            (self.tools / name).chmod(0o755)
+        self.env['PATH'] = f"{self.tools}:{self.env['PATH']}"
+        base = self.top / 'base/qemu'
+        base.write_text(
+            ''.join(f'{line}\n' for line in
+                    base.read_text(encoding='utf-8').splitlines()
+                    if not line.startswith('sha256'))
+            .replace('10.0.13', self.MADE_FOR), encoding='utf-8')
+
+    def mirror(self, *versions: str, unpacks: str) -> None:
+        """What there is, and what is in the one that is to be taken."""
+        self.write(self.tools / 'mirror',
+                   ''.join(f'1:{version}\n' for version in versions))
+        self.write(self.qemu / 'VERSION', f'{unpacks}\n')
+
+    def from_mirror(self, fails: bool = False) -> str:
+        """configure, with Debian's package"""
+        return self.run_script('configure', '--no-install', '--without-host',
+                               '--qemu-source=', fails=fails)
+
+    def make_patch(self) -> str:
+        """A patch that is made for that version; returns its name."""
+        self.mirror(f'{self.MADE_FOR}+ds-0+deb13u1', unpacks=self.MADE_FOR)
+        self.from_mirror()
+        self.change_hello('two')
+        self.run_script('scripts/patches', 'export')
+        return self.patches()[0].name
+
+    def test_exactly_that_one(self) -> None:
+        self.mirror('10.0.13+ds-1', '10.0.50+ds-2', '10.0.51+ds-1',
+                    '10.0.500-1', unpacks='10.0.50')
+        printed = self.from_mirror()
+        self.assertIn('Fetching qemu 1:10.0.50+ds-2\n', printed)
+        self.assertNotIn('trying', printed)
+
+    def test_newer_one(self) -> None:
+        self.make_patch()
+        shutil.rmtree(self.top / 'build/base')
+        shutil.rmtree(self.top / 'build/src')
+        self.mirror('10.0.9+ds-1', '10.0.100+ds-1', '10.0.51+ds-2', '10.1.0-1',
+                    unpacks='10.0.100')
+        printed = self.from_mirror()
+        self.assertIn('Fetching qemu 1:10.0.100+ds-1\n', printed)
+        self.assertIn('the series is made for 10.0.50; trying 10.0.100\n',
+                      printed)
+        self.assertRegex(printed, r'\nsha256   10\.0\.100\+ds-1 [0-9a-f]{64}\n')
+        self.assertIn('QEMU: 1 patches on qemu 1:10.0.100+ds-1\n', printed)
+        self.assertEqual(self.from_mirror(), '')
+
+    def test_what_was_fetched_stays(self) -> None:
+        self.mirror('10.0.50+ds-1', unpacks='10.0.50')
+        self.from_mirror()
+        self.mirror('10.0.51+ds-1', unpacks='10.0.51')
+        self.assertEqual(self.from_mirror(), '')
+        shutil.rmtree(self.top / 'build/src')
+        self.assertNotIn('10.0.51', self.from_mirror().split('trying')[0])
+
+    def test_older_ones_only(self) -> None:
+        self.mirror('10.0.13+ds-1', '10.0.9+ds-1', unpacks='10.0.13')
+        printed = self.from_mirror(fails=True)
+        self.assertIn('no qemu 10.0.50 or newer in trixie', printed)
+        self.assertFalse(self.tree.exists())
+
+    def test_other_line_only(self) -> None:
+        self.mirror('10.1.3+ds-1', unpacks='10.1.3')
+        self.assertIn('no qemu 10.0.50 or newer', self.from_mirror(fails=True))
+
+    def test_newer_one_does_not_take_the_patch(self) -> None:
+        patch = self.make_patch()
+        shutil.rmtree(self.top / 'build/base')
+        shutil.rmtree(self.top / 'build/src')
+        self.write(self.qemu / 'hello.c', FAKE_QEMU['hello.c'].replace(
+            'three', '3'))
+        self.mirror('10.0.51+ds-1', unpacks='10.0.51')
+        printed = self.from_mirror(fails=True)
+        error = printed.splitlines()[-1]
+        self.assertIn(f"patches/{patch} does not apply to "
+                      "'qemu 1:10.0.51+ds-1' in hello.c", error)
+        self.assertIn('made for 10.0.50', error)
+        self.assertIn("'A new stable update'", error)
+        self.assertIn('--qemu-source', error)
+        # As it says there, with one thing to do by hand.
+        base = self.top / 'base/qemu'
+        base.write_text(base.read_text(encoding='utf-8')
+                        .replace('10.0.50', '10.0.51'), encoding='utf-8')
+        self.from_mirror(fails=True)
+        am = subprocess.run(
+            ['git', '-C', self.tree, 'am', '--reject', *self.patches()],
+            env=self.env, check=False, capture_output=True)
+        self.assertNotEqual(am.returncode, 0)
+        text = (self.tree / 'hello.c').read_text(encoding='utf-8')
+        self.write(self.tree / 'hello.c', text.replace('two', 'TWO'))
+        (self.tree / 'hello.c.rej').unlink()
+        self.git('add', 'hello.c')
+        self.git('am', '--continue')
+        self.run_script('scripts/patches', 'export')
+        self.assertNotIn('trying', self.from_mirror())
+        self.run_script('scripts/patches', 'check', '--no-build')
+
+    def test_given_source(self) -> None:
+        self.write(self.qemu / 'VERSION', '10.0.50\n')
+        self.assertNotIn('trying', self.configure())
+        self.write(self.qemu / 'VERSION', '10.0.52\n')
+        self.assertIn('made for 10.0.50; trying 10.0.52', self.configure())
 
 
 class PatchesTest(Project):

@@ -59,25 +59,37 @@ apt_versions() {
     esac 2>/dev/null | sed -n 's/^Version: //p' | sort -V
 }
 
-# upstream_version VERSION: without Debian's epoch and revision.
+# upstream_version VERSION: without Debian's epoch, revision and "+ds".
 upstream_version() {
     upstream=${1#*:}
-    echo "${upstream%-*}"
+    upstream=${upstream%-*}
+    echo "${upstream%%+*}"
 }
 
-# apt_newest PACKAGE KIND PATTERN: the newest version that fits, if any.
+# is_newer VERSION THAN: both upstream's
+is_newer() {
+    [ "$1" != "$2" ] &&
+        [ "$(printf '%s\n' "$1" "$2" | sort -V | tail -n 1)" = "$1" ]
+}
+
+# apt_newest PACKAGE KIND PATTERN [THAN]: the newest version that fits and is
+# newer than THAN, if any.
 apt_newest() {
     newest=
     for version in $(apt_versions "$1" "$2"); do
+        found=$(upstream_version "$version")
         # shellcheck disable=SC2254  # a pattern is what it is
-        case $(upstream_version "$version") in
-        $3) newest=$version ;;
+        case $found in
+        $3) ;;
+        *) continue ;;
         esac
+        [ -z "${4-}" ] || is_newer "$found" "$4" || continue
+        newest=$version
     done
     echo "$newest"
 }
 
-# apt_locate PACKAGE KIND PATTERN SUITES: set apt_version, and leave
+# apt_locate PACKAGE KIND PATTERN SUITES [THAN]: set apt_version, and leave
 # $apt_suite at the first suite that has the package.  False when none has it.
 apt_locate() {
     apt_update_machine
@@ -88,7 +100,7 @@ apt_locate() {
         esac
         for uri in $(echo "$apt_uris" | sort -u); do
             apt_use_suite "$suite" "$uri" "$2" || continue
-            apt_version=$(apt_newest "$1" "$2" "$3")
+            apt_version=$(apt_newest "$1" "$2" "$3" "${5-}")
             [ -z "$apt_version" ] || return 0
         done
     done

@@ -42,13 +42,34 @@ base_sha256() {
     base_value "$1" sha256 | awk -v v="${2#*:}" '$1 == v { print $2 }'
 }
 
-# base_verify NAME VERSION TARBALL
+# base_verify NAME VERSION TARBALL: its checksum is the one on record.  One that
+# is not on record is kept for base_say_checksum.
 base_verify() {
     want=$(base_sha256 "$1" "$2")
-    [ -z "$want" ] || [ "$(checksum "$3")" = "$want" ] || {
+    [ -n "$want" ] || {
+        checksum "$3" >"$base_files/.sha256"
+        return
+    }
+    [ "$(checksum "$3")" = "$want" ] || {
         echo "error: the tarball does not have the checksum in base/$1"
         return 1
     }
+}
+
+# base_say_checksum NAME: what is missing in base/NAME, in its form
+base_say_checksum() {
+    [ -e "$base_files/.sha256" ] || return 0
+    say "base/$1 has no checksum for it; it is signed, and its line would be:"
+    say "sha256   ${base_version#*:} $(cat "$base_files/.sha256")"
+}
+
+# base_locate NAME PACKAGE KIND SUITES: set apt_version to the version that the
+# fork is made for or, when no mirror has that any more, to one after it.
+base_locate() {
+    wanted=$(base_value "$1" version)
+    newer=$(base_value "$1" newer)
+    apt_locate "$2" "$3" "$wanted" "$4" && return
+    [ -n "$newer" ] && apt_locate "$2" "$3" "$newer" "$4" "$wanted"
 }
 
 # base_fetch NAME: set base_version and base_files, a folder with the package.
@@ -61,11 +82,10 @@ base_fetch() {
         return
     fi
     package=$(base_value "$1" package)
-    wanted=$(base_value "$1" version)
     suites=$(base_value "$1" suite)
-    apt_locate "$package" "$kind" "$wanted" "$suites" ||
-        die "no $package $wanted in $suites of this machine's Debian mirror;" \
-            "correct base/$1, or give the source with --$1-source"
+    base_locate "$1" "$package" "$kind" "$suites" ||
+        die "no $package $wanted${newer:+ or newer} in $suites of this machine's" \
+            "Debian mirror; correct base/$1, or give the source with --$1-source"
     base_version=$apt_version
     say "Fetching $package $base_version"
     rm -rf "$base_files" "$build/base/.$1"
@@ -115,14 +135,18 @@ source_version() {
     esac 2>/dev/null
 }
 
+# The version that the series is made for is taken as it is, others of its line
+# are tried.
 source_check_version() {
     found=$(source_version "$1")
     wanted=$(base_value "$name" version)
+    newer=$(base_value "$name" newer)
     # shellcheck disable=SC2254  # a pattern is what it is
     case $found in
     $wanted) ;;
+    ${newer:-$wanted}) say "$title: the series is made for $wanted; trying $found" ;;
     *) die "$2 is $title '${found:-unknown}', and this fork is laid over" \
-        "$title $wanted; give such a source with --$name-source" ;;
+        "$title ${newer:-$wanted}; give such a source with --$name-source" ;;
     esac
 }
 
@@ -187,6 +211,7 @@ tree_prepare() {
         quietly "$build/unpack.log" base_unpack "$name" "$new" ||
             die "$id could not be unpacked: $(last_error "$build/unpack.log")" \
                 "(see $build/unpack.log); run the same command again"
+        base_say_checksum "$name"
     else
         [ -e "$1" ] || die "'$1' does not exist; give a source with --$name-source"
         say "Copying $1"
@@ -299,13 +324,32 @@ series_am() {
     for patch in $(series_files); do
         quietly "$build/am.log" git -C "$1" am --keep-non-patch \
             --committer-date-is-author-date "$patch" && continue
-        failed=$(last_error "$build/am.log")
         scratch_drop "$1"
-        die "$series_path/$(basename "$patch") does not apply to" \
-            "'$(tree_git log -1 --format=%s base)':" \
-            "${failed:-see $build/am.log}; correct the patch," \
-            "then run the same command again"
+        series_failed "$patch"
     done
+}
+
+# series_failed PATCH: say where it does not apply, and whose fault that is.
+series_failed() {
+    wanted=$(base_value "$name" version)
+    where=$(failed_files "$build/am.log")
+    set -- "$series_path/$(basename "$1") does not apply to" \
+        "'$(tree_git log -1 --format=%s base)'${where:+ in $where}" \
+        "(see $build/am.log);"
+    # shellcheck disable=SC2254  # a pattern is what it is
+    case $(source_version "$tree") in
+    $wanted) die "$@" "correct the patch, then run the same command again" ;;
+    *) die "$@" "the series is made for $wanted: redo the patch as" \
+        "CONTRIBUTING.md says under 'A new stable update', or give" \
+        "a $title $wanted with --$name-source" ;;
+    esac
+}
+
+# failed_files LOG: the files that git am could not change.
+failed_files() {
+    sed -n -e 's/^error: patch failed: \(.*\):[0-9]*$/\1/p' \
+        -e 's/^error: \(.*\): \(does not exist in index\|already exists in index\|No such file or directory\)$/\1/p' \
+        "$1" | sort -u | xargs
 }
 
 # series_apply: bring the prepared tree to the series as it stands in the
