@@ -25,7 +25,7 @@ tree_select() {
         ;;
     linux)
         title=Linux
-        tree_builds="$build/linux-* $build/selftests* $build/unpatched"
+        tree_builds="$build/linux-* $build/kvm-* $build/selftests* $build/unpatched"
         series_path=linux-headers/series/linux-6.12
         series=$top/$series_path
         overlay=
