@@ -43,7 +43,7 @@ apt_update_machine() {
 apt_use_suite() {
     mkdir -p "$apt_dir/suite/lists/partial"
     case $3 in
-    source) apt_type=deb-src ;;
+    source | tarball) apt_type=deb-src ;;
     *) apt_type=deb ;;
     esac
     echo "$apt_type [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg]" \
@@ -54,7 +54,7 @@ apt_use_suite() {
 # apt_versions PACKAGE KIND: what the suite offers, newest last.
 apt_versions() {
     case $2 in
-    source) apt-cache $apt_suite showsrc --only-source "$1" ;;
+    source | tarball) apt-cache $apt_suite showsrc --only-source "$1" ;;
     *) apt-cache $apt_suite show "$1" ;;
     esac 2>/dev/null | sed -n 's/^Version: //p' | sort -V
 }
@@ -111,6 +111,7 @@ apt_locate() {
 apt_download() {
     case $2 in
     source) apt_verb='source --download-only' ;;
+    tarball) apt_verb='source --download-only --tar-only' ;;
     *) apt_verb=download ;;
     esac
     (cd "$4" && apt-get $apt_suite $apt_verb "$1=$3") >"$apt_log" 2>&1 </dev/null

@@ -105,6 +105,12 @@ base_unpack() {
             dpkg-source --no-copy -x "$base_files"/*.dsc "$2"
         return
     fi
+    if [ "$kind" = tarball ]; then
+        base_verify "$1" "$base_version" "$base_files"/*.orig.tar.xz &&
+            mkdir "$2" &&
+            tar -xf "$base_files"/*.orig.tar.xz --strip-components=1 -C "$2"
+        return
+    fi
     tarball=$(base_value "$1" tarball)
     dpkg-deb --fsys-tarfile "$base_files"/*.deb |
         tar -xO "./$tarball" >"$2.tar.xz" &&
