@@ -2,7 +2,7 @@
 #
 # The way in, as in QEMU: configure first, then ninja does the work.
 
-SUITES = base patches unit host kernel kernel-full qtest qtest-full link \
+SUITES = base patches unit host kernel kernel-full intel qtest qtest-full link \
          link-full oracle demo demo-full
 
 .PHONY: all
@@ -20,10 +20,11 @@ check: all kernel-nouffd guest
 
 .PHONY: check-full
 check-full: all kernel-base kernel-debug kernel-nouffd stock-qemu guest \
-            guest-cloud
+            guest-cloud bochs
 	@./scripts/check --setup full
 
 .PHONY: $(SUITES:%=check-%)
+check-intel: bochs
 check-kernel-full: kernel-base kernel-debug
 check-qtest check-qtest-full: kernel-nouffd
 check-qtest-full: kernel-base stock-qemu
@@ -49,6 +50,11 @@ kernel-%: configured
 .PHONY: stock-qemu
 stock-qemu: configured
 	@./scripts/stock-qemu
+
+# The emulator of the Intel host
+.PHONY: bochs
+bochs: configured
+	@./host/intel/build-bochs
 
 # The guests that are migrated: Debian's kernels, and an init of our own
 .PHONY: guest guest-cloud
@@ -81,6 +87,7 @@ bench: demo-parts base-qemu
 clean:
 	rm -rf build/qemu build/linux-* build/selftests* build/unpatched
 	rm -rf build/unit-* build/check build/host build/jobs build/results build/stock
+	rm -rf build/bochs
 	rm -rf build/guest build/guest-cloud build/demo* build/bench
 
 .PHONY: distclean
