@@ -1,6 +1,10 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Tests of host/selftests: that it notices each way in which a test ends."""
+"""
+Tests of host/selftests: that it notices each way in which a test ends.
+
+The host is emulated by TCG, or by what the one argument names.
+"""
 
 from importlib.machinery import SourceFileLoader
 from importlib.util import module_from_spec, spec_from_loader
@@ -20,6 +24,7 @@ selftests = module_from_spec(SPEC)
 sys.modules['selftests'] = selftests
 LOADER.exec_module(selftests)
 
+EMULATOR = sys.argv.pop() if len(sys.argv) > 1 else 'tcg'
 ASSERTION = '==== Test Assertion Failure ====\\n  f.c:1: no\\n'
 # What stands for selftests, and how each should be said to end.
 TESTS = {
@@ -53,7 +58,8 @@ class SelftestsTest(unittest.TestCase):
                 path.write_text(f'#!/bin/sh\n{script}\n', encoding='ascii')
                 path.chmod(0o755)
             cases = [selftests.Case(name, timeout=10) for name in TESTS]
-            target = selftests.Target('default', 'tdp', Path(folder))
+            target = selftests.Target('default', 'tdp', Path(folder),
+                                      emulator=EMULATOR)
             cls.verdicts = {
                 case.name: selftests.verdict(ended) for case, ended in
                 zip(cases, selftests.run_cases(target, cases))}
