@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The emulated host as benchmarks have it: its clock counts instructions."""
+
+from pathlib import Path
+import subprocess
+
+TOP = Path(__file__).resolve().parent.parent
+
+
+class BenchError(Exception):
+    """It can't be measured; the message says why and what to do."""
+
+
+def host(kernel: str, script: str, *options: str) -> str:
+    """What a shell script prints in the emulated host."""
+    result = subprocess.run(
+        [TOP / 'host/run', '--icount', '--kernel', kernel, '--timeout', '900',
+         *options, '--', 'sh', '-ec', script],
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT, encoding='utf-8', check=False)
+    if result.returncode:
+        tail = '\n'.join(result.stdout.splitlines()[-20:])
+        raise BenchError(f"a run failed on kernel '{kernel}' with status "
+                         f'{result.returncode}:\n{tail}')
+    return result.stdout
+
+
+def release(kernel: str) -> str:
+    """The kernel's release, from a host in which counts mean something."""
+    fast, uname = host(kernel, 'grep -cwE "erms|fsrm" /proc/cpuinfo '
+                       '|| :; uname -r').split()
+    if fast != '0':
+        raise BenchError("the host's processor has fast string moves, of "
+                         'which each byte counts as an instruction; see '
+                         "host/run's --icount")
+    return uname
