@@ -349,8 +349,8 @@ void postcopy_fault_print_info(Monitor *mon, const PostcopyFaultInfo *info)
     }
     monitor_printf(mon, "vcpu faults: %" PRIu64 "\n", stats->vcpu_faults);
     print_histogram(mon, "vcpu fault latency", stats->vcpu_latency);
-    monitor_printf(mon, "barrier waits: %" PRIu64 "\n", stats->barrier_waits);
-    print_histogram(mon, "barrier latency", stats->barrier_latency);
+    monitor_printf(mon, "ram waits: %" PRIu64 "\n", stats->ram_waits);
+    print_histogram(mon, "ram wait latency", stats->ram_wait_latency);
     monitor_printf(mon, "put off: %" PRIu64 "\n", stats->put_off);
     monitor_printf(mon, "eager pages: %" PRIu64 ", waited %" PRIu64 " us\n",
                    stats->eager_pages, stats->eager_wait);

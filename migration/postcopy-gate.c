@@ -15,12 +15,12 @@
 #include "postcopy-gate.h"
 
 struct PostcopyGate {
-    /* RAMBarrierWaiter; does not grow while the gate is closed. */
+    /* RAMWaiter; does not grow while the gate is closed. */
     GArray *waiters;
     /* As many of them are waited for, the rest is only requested. */
     guint needed;
     bool soon;
-    /* As many of them were given to the RAM barrier; their rb is NULL if not */
+    /* As many of them were given to the RAM wait; their rb is NULL if not */
     guint added;
     /* Pages that are missing, and one more while the gate is being closed. */
     unsigned int missing;
@@ -49,11 +49,11 @@ PostcopyGate *postcopy_gate_new(void)
 {
     PostcopyGate *gate = g_new0(PostcopyGate, 1);
 
-    gate->waiters = g_array_new(false, true, sizeof(RAMBarrierWaiter));
+    gate->waiters = g_array_new(false, true, sizeof(RAMWaiter));
     return gate;
 }
 
-static void page_arrived(RAMBarrierWaiter *w)
+static void page_arrived(RAMWaiter *w)
 {
     PostcopyGate *gate = w->opaque;
 
@@ -63,13 +63,13 @@ static void page_arrived(RAMBarrierWaiter *w)
     }
 }
 
-static void page_requested(RAMBarrierWaiter *w)
+static void page_requested(RAMWaiter *w)
 {
 }
 
 void postcopy_gate_add(PostcopyGate *gate, RAMBlock *rb, ram_addr_t offset)
 {
-    RAMBarrierWaiter w = {
+    RAMWaiter w = {
         .rb = rb,
         .offset = offset,
         .wake = gate->soon ? page_requested : page_arrived,
@@ -87,7 +87,7 @@ void postcopy_gate_add_range(PostcopyGate *gate, RAMBlock *rb,
     RCU_READ_LOCK_GUARD();
     for (offset = ROUND_DOWN(offset, rb->page_size); offset < end;
          offset += rb->page_size) {
-        if (ram_barrier_page_missing(rb, offset)) {
+        if (ram_wait_page_missing(rb, offset)) {
             postcopy_gate_add(gate, rb, offset);
         }
     }
@@ -116,10 +116,9 @@ bool postcopy_gate_close(PostcopyGate *gate, void (*opened)(void *opaque),
 
     WITH_RCU_READ_LOCK_GUARD() {
         for (guint i = 0; i < gate->waiters->len; i++) {
-            RAMBarrierWaiter *w = &g_array_index(gate->waiters,
-                                                 RAMBarrierWaiter, i);
+            RAMWaiter *w = &g_array_index(gate->waiters, RAMWaiter, i);
 
-            if (ram_barrier_add(w)) {
+            if (ram_wait_add(w)) {
                 continue;
             }
             w->rb = NULL;
@@ -141,12 +140,11 @@ bool postcopy_gate_is_open(PostcopyGate *gate)
 void postcopy_gate_reset(PostcopyGate *gate)
 {
     for (guint i = 0; i < gate->added; i++) {
-        RAMBarrierWaiter *w = &g_array_index(gate->waiters,
-                                             RAMBarrierWaiter, i);
+        RAMWaiter *w = &g_array_index(gate->waiters, RAMWaiter, i);
 
         /* Also if the page has come: wake() may still be at work. */
         if (w->rb) {
-            ram_barrier_del(w);
+            ram_wait_del(w);
         }
     }
     g_array_set_size(gate->waiters, 0);

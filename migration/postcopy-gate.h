@@ -9,7 +9,7 @@
 #ifndef QEMU_MIGRATION_POSTCOPY_GATE_H
 #define QEMU_MIGRATION_POSTCOPY_GATE_H
 
-#include "system/ram-barrier.h"
+#include "system/ram-wait.h"
 
 /*
  * A gate opens when all of its pages are there.  They are requested together,
@@ -51,7 +51,7 @@ size_t postcopy_gate_pages(PostcopyGate *gate);
 /**
  * postcopy_gate_close: request the pages
  *
- * @opened: called once in some thread, with a bucket's lock of the RAM barrier
+ * @opened: called once in some thread, with a bucket's lock of the RAM wait
  *   held: it may schedule work and do no more.  The gate can be freed by what
  *   it schedules.
  *
@@ -78,7 +78,7 @@ void postcopy_gate_reset(PostcopyGate *gate);
 /**
  * postcopy_gate_wait: close the gate, and return when it is open
  *
- * A coroutine yields meanwhile.  Anybody else blocks, as in the RAM barrier.
+ * A coroutine yields meanwhile.  Anybody else blocks, as in the RAM wait.
  * What was added after postcopy_gate_soon() is not waited for.
  */
 void coroutine_mixed_fn postcopy_gate_wait(PostcopyGate *gate);

@@ -1,5 +1,5 @@
 /*
- * Postcopy without userfaultfd: KVM and the RAM barrier catch accesses
+ * Postcopy without userfaultfd: KVM and the RAM wait catch accesses
  *
  * Copyright (c) 2026 the QEMU KVM userfault authors
  *
@@ -23,7 +23,7 @@
 #include "monitor/qmp-unattended.h"
 #include "system/hostmem.h"
 #include "system/kvm-userfault.h"
-#include "system/ram-barrier.h"
+#include "system/ram-wait.h"
 #include "system/runstate.h"
 #include "system/shutdown-unattended.h"
 #include "system/userfault-view.h"
@@ -181,7 +181,7 @@ static bool kuf_requested(MigrationIncomingState *mis, void *host)
 }
 
 static void kuf_request(MigrationIncomingState *mis,
-                        const RAMBarrierRequest *req)
+                        const RAMWaitRequest *req)
 {
     void *host = req->rb->host + req->offset;
 
@@ -211,11 +211,11 @@ static bool kuf_can_send(MigrationIncomingState *mis)
 static void *kuf_fault_thread(void *opaque)
 {
     MigrationIncomingState *mis = opaque;
-    RAMBarrierRequest req;
+    RAMWaitRequest req;
 
     trace_postcopy_ram_fault_thread_entry();
     rcu_register_thread();
-    ram_barrier_resolver(true);
+    ram_wait_resolver(true);
     mis->last_rb = NULL; /* last RAMBlock we sent part of */
     qemu_sem_post(&mis->thread_sync_sem);
 
@@ -223,7 +223,7 @@ static void *kuf_fault_thread(void *opaque)
         if (!kuf_can_send(mis)) {
             postcopy_pause_fault_thread(mis);
         }
-        while (ram_barrier_next_request(&req)) {
+        while (ram_wait_next_request(&req)) {
             kuf_request(mis, &req);
         }
     }
@@ -244,7 +244,7 @@ static int set_zeroable(RAMBlock *rb, void *opaque)
 static bool kuf_arm(MigrationIncomingState *mis, Error **errp)
 {
     foreach_not_ignored_block(set_zeroable, NULL);
-    ram_barrier_enable(kuf_notify, mis);
+    ram_wait_enable(kuf_notify, mis);
     qmp_unattended_start();
     shutdown_unattended_start();
     return true;
@@ -404,7 +404,7 @@ static bool kuf_place(MigrationIncomingState *mis, void *host, void *from,
         return false;
     }
     /*
-     * Contents first: whoever sees the bit (ram_barrier_page_missing(), an
+     * Contents first: whoever sees the bit (ram_wait_page_missing(), an
      * acquire) sees them.
      */
     smp_wmb();
@@ -412,7 +412,7 @@ static bool kuf_place(MigrationIncomingState *mis, void *host, void *from,
                                    pagesize / qemu_target_page_size());
     postcopy_claim_done(rb, offset);
     userfault_views_clear(rb, offset, pagesize);
-    ram_barrier_page_present(rb, offset);
+    ram_wait_page_present(rb, offset);
     return true;
 }
 
@@ -437,7 +437,7 @@ static int find_missing(RAMBlock *rb, void *opaque)
 
 static bool kuf_complete(MigrationIncomingState *mis, Error **errp)
 {
-    if (!qatomic_read(&ram_barrier_active)) {
+    if (!qatomic_read(&ram_wait_active)) {
         return true;
     }
     if (foreach_not_ignored_block(find_missing, errp)) {
@@ -453,11 +453,11 @@ static bool kuf_complete(MigrationIncomingState *mis, Error **errp)
 
 static bool kuf_cleanup(MigrationIncomingState *mis, Error **errp)
 {
-    if (!qatomic_read(&ram_barrier_active)) {
+    if (!qatomic_read(&ram_wait_active)) {
         return true;
     }
     kvm_userfault_disarm();
-    ram_barrier_disable();
+    ram_wait_disable();
     /* No page comes: the preempt thread is gone, and this is the other one. */
     foreach_not_ignored_block(free_claims, NULL);
     shutdown_unattended_stop();
@@ -469,7 +469,7 @@ static uint64List *histogram(const uint64_t *buckets)
 {
     uint64List *list = NULL;
 
-    for (int i = RAM_BARRIER_LATENCY_BUCKETS - 1; i >= 0; i--) {
+    for (int i = RAM_WAIT_LATENCY_BUCKETS - 1; i >= 0; i--) {
         QAPI_LIST_PREPEND(list, buckets[i]);
     }
     return list;
@@ -478,13 +478,13 @@ static uint64List *histogram(const uint64_t *buckets)
 static void kuf_fill_info(PostcopyFaultInfo *info)
 {
     KvmUserfaultStats *stats = g_new0(KvmUserfaultStats, 1);
-    RAMBarrierStats barrier;
+    RAMWaitStats waits;
 
-    ram_barrier_stats(&barrier);
-    stats->vcpu_faults = barrier.vcpu_waits;
-    stats->vcpu_latency = histogram(barrier.vcpu_latency);
-    stats->barrier_waits = barrier.waits;
-    stats->barrier_latency = histogram(barrier.latency);
+    ram_wait_stats(&waits);
+    stats->vcpu_faults = waits.vcpu_waits;
+    stats->vcpu_latency = histogram(waits.vcpu_latency);
+    stats->ram_waits = waits.waits;
+    stats->ram_wait_latency = histogram(waits.latency);
     stats->put_off = postcopy_gate_put_off();
     stats->eager_pages = kuf.eager_pages;
     stats->eager_wait = kuf.eager_ns / 1000;

@@ -1,5 +1,5 @@
 /*
- * Find code that gets past the RAM barrier
+ * Find code that gets past the RAM wait
  *
  * Copyright (c) 2026 the QEMU KVM userfault authors
  *

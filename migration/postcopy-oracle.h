@@ -1,5 +1,5 @@
 /*
- * Find code that gets past the RAM barrier
+ * Find code that gets past the RAM wait
  *
  * Copyright (c) 2026 the QEMU KVM userfault authors
  *
@@ -13,7 +13,7 @@
 
 /*
  * For tests, -global migration.x-postcopy-kvm-userfault-oracle=on: a page that
- * is missing can't be accessed at all.  A pointer that no hook of the barrier
+ * is missing can't be accessed at all.  A pointer that no hook of the RAM wait
  * covers ends in SIGSEGV, where its backtrace tells whose it is; a system call
  * gets EFAULT, and so does KVM if it touches what it should not.  Pages are
  * written past the protection, through /proc/self/mem.

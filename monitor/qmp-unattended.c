@@ -9,7 +9,7 @@
 #include "qemu/osdep.h"
 #include "monitor/qmp-unattended.h"
 #include "qobject/qdict.h"
-#include "system/ram-barrier.h"
+#include "system/ram-wait.h"
 #include "monitor-internal.h"
 #include "qmp-turn.h"
 #include "trace.h"
@@ -55,7 +55,7 @@ static bool can_be_attended(const QMPRequest *req)
 
 static bool claims(const QMPRequest *req)
 {
-    return qatomic_read(&ram_barrier_active) &&
+    return qatomic_read(&ram_wait_active) &&
            req->mon->common.use_io_thread && can_be_attended(req);
 }
 
@@ -144,7 +144,7 @@ void qmp_unattended_attend(void)
 static gboolean tick(gpointer opaque)
 {
     qmp_unattended_attend();
-    if (qatomic_read(&ram_barrier_active)) {
+    if (qatomic_read(&ram_wait_active)) {
         return G_SOURCE_CONTINUE;
     }
     /* What came since is the main loop's again. */
@@ -160,7 +160,7 @@ void qmp_unattended_start(void)
         return;
     }
     qatomic_set(&qmp_turn_claims, claims);
-    /* It goes with the context, if QEMU ends while the barrier is on. */
+    /* It goes with the context, if QEMU ends while the RAM wait is on. */
     source = g_timeout_source_new(QMP_UNATTENDED_MS);
     g_source_set_callback(source, tick, NULL, NULL);
     g_source_attach(source, iothread_get_g_main_context(mon_iothread));
@@ -168,7 +168,7 @@ void qmp_unattended_start(void)
 
 GMainContext *qmp_unattended_context(void)
 {
-    if (qatomic_read(&ram_barrier_active) && mon_iothread) {
+    if (qatomic_read(&ram_wait_active) && mon_iothread) {
         return iothread_get_g_main_context(mon_iothread);
     }
     return g_main_context_get_thread_default();

@@ -1,5 +1,5 @@
 /*
- * Who gets at guest memory past the RAM barrier, where there is no guest
+ * Who gets at guest memory past the RAM wait, where there is no guest
  *
  * Copyright (c) 2026 the QEMU KVM userfault authors
  *

@@ -1,5 +1,5 @@
 /*
- * Who gets at guest memory past the RAM barrier
+ * Who gets at guest memory past the RAM wait
  *
  * Copyright (c) 2026 the QEMU KVM userfault authors
  *

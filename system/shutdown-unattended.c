@@ -12,7 +12,7 @@
 #include "qemu/thread.h"
 #include "qemu/timer.h"
 #include "qapi/qapi-events-run-state.h"
-#include "system/ram-barrier.h"
+#include "system/ram-wait.h"
 #include "system/runstate.h"
 #include "system/runstate-action.h"
 #include "system/shutdown-unattended.h"
@@ -92,7 +92,7 @@ static void *watch_thread(void *opaque)
         if (cause == SHUTDOWN_CAUSE_NONE) {
             since_ns = now_ns;
         } else if (now_ns - since_ns >= PATIENCE_NS &&
-                   ram_barrier_stuck_ns() >= PATIENCE_NS) {
+                   ram_wait_stuck_ns() >= PATIENCE_NS) {
             end_here(cause);
         }
     }

@@ -17,7 +17,7 @@
 #include "system/cpus.h"
 #include "system/kvm.h"
 #include "system/kvm-userfault.h"
-#include "system/ram-barrier.h"
+#include "system/ram-wait.h"
 #include "system/userfault-view.h"
 #include "kvm-userfault.h"
 #include "trace.h"
@@ -218,7 +218,7 @@ static bool vcpu_kicked(CPUState *cpu)
 }
 
 /* Returns false if the vCPU was kicked. */
-static bool wait_for_page(CPUState *cpu, RAMBarrierWaiter *w)
+static bool wait_for_page(CPUState *cpu, RAMWaiter *w)
 {
     QemuEvent *event = &cpu->accel->event;
 
@@ -229,7 +229,7 @@ static bool wait_for_page(CPUState *cpu, RAMBarrierWaiter *w)
         }
         qemu_event_wait(event);
     }
-    return ram_barrier_del(w);
+    return ram_wait_del(w);
 }
 
 /*
@@ -259,16 +259,16 @@ static void spurious_exit(CPUState *cpu, hwaddr gpa, RAMBlock *rb,
 
 int kvm_userfault_handle_exit(CPUState *cpu, MemTxAttrs attrs, hwaddr gpa)
 {
-    RAMBarrierWaiter w = {
+    RAMWaiter w = {
         .tid = cpu->thread_id,
-        .wake = ram_barrier_wake_event,
+        .wake = ram_wait_wake_event,
         .opaque = &cpu->accel->event,
     };
 
     WITH_RCU_READ_LOCK_GUARD() {
         if (!page_at(kvm_userfault_vcpu_as(cpu, attrs), attrs, gpa,
                      &w.rb, &w.offset) ||
-            !ram_barrier_add(&w)) {
+            !ram_wait_add(&w)) {
             spurious_exit(cpu, gpa, w.rb, w.offset);
             return 0;
         }
@@ -279,7 +279,7 @@ int kvm_userfault_handle_exit(CPUState *cpu, MemTxAttrs attrs, hwaddr gpa)
         trace_kvm_userfault_kicked(cpu->cpu_index, gpa);
         return EXCP_INTERRUPT;
     }
-    ram_barrier_count_vcpu(&w);
+    ram_wait_count_vcpu(&w);
     trace_kvm_userfault_resume(cpu->cpu_index, gpa);
     return 0;
 }

@@ -16,7 +16,7 @@
 
 /*
  * The guest can change a command between the look at it here and its
- * processing.  Then the barrier catches what is read, and QEMU waits.
+ * processing.  Then whoever reads it waits.
  */
 
 static size_t get_cmd(const struct virtio_gpu_ctrl_command *cmd, size_t offset,

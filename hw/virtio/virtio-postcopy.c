@@ -92,7 +92,7 @@ bool virtio_postcopy_put_off(VirtQueue *vq)
     return p && virtio_postcopy_waits(p);
 }
 
-/* In any thread, with a bucket's lock of the RAM barrier held. */
+/* In any thread, with a bucket's lock of the RAM wait held. */
 static void gate_opened(void *opaque)
 {
     VirtQueuePutOff *p = opaque;
@@ -162,7 +162,7 @@ static bool look_at_block(Look *look, RAMBlock *rb, ram_addr_t offset,
 
     for (offset = ROUND_DOWN(offset, rb->page_size); offset < end;
          offset += rb->page_size) {
-        if (!ram_barrier_page_missing(rb, offset)) {
+        if (!ram_wait_page_missing(rb, offset)) {
             continue;
         }
         present = false;
@@ -785,7 +785,7 @@ void virtio_postcopy_hold_iov(VirtIOPostcopyHold *hold,
 static void wait_part(RAMBlock *rb, ram_addr_t start, ram_addr_t len,
                       void *opaque)
 {
-    ram_barrier_wait(rb, start, len);
+    ram_wait_for(rb, start, len);
 }
 
 void virtio_postcopy_wait_iov(const struct iovec *iov, unsigned int iov_cnt,

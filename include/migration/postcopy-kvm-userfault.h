@@ -29,8 +29,8 @@ bool postcopy_kvm_userfault_active(void);
 bool postcopy_kvm_userfault_allows(const char *what, Error **errp);
 
 /**
- * postcopy_kvm_userfault_vm_supported: does all in this VM go through the RAM
- * barrier?
+ * postcopy_kvm_userfault_vm_supported: does nothing in this VM bypass the RAM
+ * wait?
  *
  * Kernel threads and other processes that touch guest RAM do not see which
  * pages are missing.  Names the first such device, network backend or memory

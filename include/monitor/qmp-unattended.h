@@ -13,7 +13,7 @@
 
 /*
  * In-band requests are queued by the monitor's own thread (mon_iothread) and
- * run by the dispatcher, in the main loop.  While the RAM barrier is on, the
+ * run by the dispatcher, in the main loop.  While the RAM wait is on, the
  * main loop may be one of those who wait for a page, or wait for the BQL which
  * one of them holds: for ever, if the migration is paused.  So meanwhile the
  * monitor's thread runs those requests that can do without the main loop.
@@ -24,9 +24,9 @@
 #define QMP_UNATTENDED_MS 20
 
 /**
- * qmp_unattended_start: the RAM barrier is on, see to what the main loop leaves
+ * qmp_unattended_start: the RAM wait is on, see to what the main loop leaves
  *
- * Ends by itself when the barrier is off.  Called in the main thread.
+ * Ends by itself when the RAM wait is off.  Called in the main thread.
  */
 void qmp_unattended_start(void);
 
@@ -41,7 +41,7 @@ void qmp_unattended_attend(void);
  * qmp_unattended_context: where to listen for who recovers the migration
  *
  * The main loop may begin to wait at any moment, also after it has executed
- * migrate-recover.  While the RAM barrier is on, returns mon_iothread's context
+ * migrate-recover.  While the RAM wait is on, returns mon_iothread's context
  * if there is such a thread; else the calling thread's.
  */
 GMainContext *qmp_unattended_context(void);

@@ -16,7 +16,7 @@
 /*
  * The kernel's half is described in Linux's Documentation/virt/kvm/api.rst,
  * KVM_CAP_USERFAULT.  The bitmaps are views, see system/userfault-view.h; what
- * a vCPU waits for is a RAMBarrierWaiter, see system/ram-barrier.h.
+ * a vCPU waits for is a RAMWaiter, see system/ram-wait.h.
  */
 
 /* What KVM_CAP_USERFAULT says of this host; none without KVM. */

@@ -1,5 +1,5 @@
 /*
- * Who gets at guest memory past the RAM barrier
+ * Who gets at guest memory past the RAM wait
  *
  * Copyright (c) 2026 the QEMU KVM userfault authors
  *
@@ -14,8 +14,8 @@
 #include "qemu/typedefs.h"
 
 /*
- * While pages of guest memory are missing, the RAM barrier holds up whoever
- * uses the memory API, see system/ram-barrier.h.  Kernel threads, other
+ * While pages of guest memory are missing, the RAM wait holds up whoever
+ * uses the memory API, see system/ram-wait.h.  Kernel threads, other
  * processes, hardware, and code with a pointer of its own into a memory backend
  * are not held up: they bypass it.  Each says so here, in its own code:
  *
@@ -43,7 +43,7 @@
 #define RAM_BYPASS_UNGUARDED "it accesses guest memory unguarded"
 
 /**
- * RAMBypass: somebody who gets at guest memory past the RAM barrier
+ * RAMBypass: somebody who gets at guest memory past the RAM wait
  *
  * Belongs to whom it stands for, and is all zeros at first.  None of the fields
  * has to be set.
@@ -111,7 +111,7 @@ bool ram_bypass_may_start(const RAMBypass *bypass, Error **errp);
 
 /**
  * ram_bypass_set_class: each object of this class, and of those that inherit
- * from it, gets at guest memory past the RAM barrier
+ * from it, gets at guest memory past the RAM wait
  *
  * @why: a reason as above
  *

@@ -13,23 +13,23 @@
  * shutdown_unattended_start: from now on, nobody who waits for a page keeps
  * QEMU from ending
  *
- * While the RAM barrier is on, the main loop may wait for a page, or for
+ * While the RAM wait is on, the main loop may wait for a page, or for
  * somebody who does, and so never come to a SIGTERM, or not get through with
  * what it has to do at the end.  A thread looks after that: if the user (not
  * the guest) wants QEMU to end, and one second later the same threads are still
- * blocked in the barrier, it ends the process there and then.
+ * blocked in ram_wait_for(), it ends the process there and then.
  *
  * Such an end is a power cut for the guest: devices are not drained and block
  * drivers do not write back what they cache.  QMP's SHUTDOWN is sent, the file
  * of -pidfile is removed, and the exit status is that of any other end that the
  * user asked for.  Nobody who waits is woken.
  *
- * Called in the main thread, when the RAM barrier is on.
+ * Called in the main thread, when the RAM wait is on.
  */
 void shutdown_unattended_start(void);
 
 /**
- * shutdown_unattended_stop: the barrier is off again
+ * shutdown_unattended_stop: the RAM wait is off again
  *
  * Waits for the thread, which takes no lock that the caller may have, but the
  * monitor's.  Does nothing without a shutdown_unattended_start().

@@ -16,7 +16,7 @@
 #include "exec/page-vary.h"
 #include "exec/ramblock.h"
 #include "migration/postcopy-gate.h"
-#include "system/ram-barrier.h"
+#include "system/ram-wait.h"
 
 #define TARGET_BITS 12
 #define PAGE        (1UL << TARGET_BITS)
@@ -44,14 +44,14 @@ static void setup(void)
     block.used_length = block.postcopy_length = NR_PAGES * PAGE;
     block.receivedmap = bitmap_new(NR_PAGES);
     qatomic_set(&opened, 0);
-    ram_barrier_enable(notify, NULL);
+    ram_wait_enable(notify, NULL);
 }
 
 static void place(unsigned int page)
 {
     if (!test_bit(page, block.receivedmap)) {
         set_bit_atomic(page, block.receivedmap);
-        ram_barrier_page_present(&block, page * PAGE);
+        ram_wait_page_present(&block, page * PAGE);
     }
 }
 
@@ -60,18 +60,18 @@ static void teardown(void)
     for (unsigned int i = 0; i < NR_PAGES; i++) {
         place(i);
     }
-    ram_barrier_disable();
+    ram_wait_disable();
     g_free(block.receivedmap);
 }
 
 /* Takes all requests: how many, and a bit for each page of the first 64. */
 static unsigned int take_requests(uint64_t *pages)
 {
-    RAMBarrierRequest req;
+    RAMWaitRequest req;
     unsigned int n = 0;
 
     *pages = 0;
-    for (; ram_barrier_next_request(&req); n++) {
+    for (; ram_wait_next_request(&req); n++) {
         if (req.offset < 64 * PAGE) {
             *pages |= 1ULL << (req.offset / PAGE);
         }
@@ -145,7 +145,7 @@ static void test_soon(void)
     place(0);
     g_assert_true(postcopy_gate_is_open(gate));
     g_assert_cmpuint(opened, ==, 1);
-    /* Page 1 is still waited for by the barrier: take that back, or lose it */
+    /* Page 1 is still waited for: take that back, or lose it */
     postcopy_gate_reset(gate);
     postcopy_gate_free(gate);
     place(1);
@@ -192,7 +192,7 @@ static void test_block_gone(void)
     postcopy_gate_add(gate, gone, PAGE);
     g_assert_true(postcopy_gate_close(gate, count_opened, &opened));
     set_bit_atomic(1, block.receivedmap);
-    ram_barrier_page_present(gone, PAGE);
+    ram_wait_page_present(gone, PAGE);
     g_assert_cmpuint(opened, ==, 1);
     g_free(gone);
     postcopy_gate_reset(gate);

@@ -12,7 +12,7 @@
 #include "qobject/qjson.h"
 #include "qobject/qstring.h"
 #include "monitor/qmp-unattended.h"
-#include "system/ram-barrier.h"
+#include "system/ram-wait.h"
 #include "../../monitor/monitor-internal.h"
 #include "../../monitor/qmp-turn.h"
 
@@ -23,7 +23,7 @@ MonitorList mon_list;
 IOThread *mon_iothread;
 Coroutine *qmp_dispatcher_co;
 bool qmp_dispatcher_co_shutdown;
-bool ram_barrier_active;
+bool ram_wait_active;
 
 /* Answers, in the order in which they were given; NULL for an error. */
 static GPtrArray *answers;
@@ -152,7 +152,7 @@ static void begin(void)
     wakes = 0;
     resumes = 0;
     freed = 0;
-    ram_barrier_active = true;
+    ram_wait_active = true;
 }
 
 /* @ids: of the answers, one character each, '!' for an error */
@@ -170,7 +170,7 @@ static void check_answers(const char *ids)
 
 /* --- Tests --- */
 
-static void test_barrier(void)
+static void test_ram_wait(void)
 {
     MonitorQMP *mon = monitor_new(false);
 
@@ -183,9 +183,9 @@ static void test_barrier(void)
     g_assert_cmpuint(resumes, ==, 1);
     g_assert_cmpuint(freed, ==, 1);
 
-    /* All is as ever when the barrier is off. */
+    /* All is as ever when the RAM wait is off. */
     push_command(mon, "query-status", "b");
-    ram_barrier_active = false;
+    ram_wait_active = false;
     qmp_unattended_attend();
     dispatcher_run_one(mon, "b");
     check_answers("a");
@@ -429,7 +429,7 @@ static void test_race(void)
         }
         if (pushed % 1000 == 0) {
             /* One that was claimed may become the dispatcher's. */
-            qatomic_set(&ram_barrier_active, pushed % 2000);
+            qatomic_set(&ram_wait_active, pushed % 2000);
         }
         qmp_unattended_attend();
         if (full) {
@@ -477,7 +477,7 @@ int main(int argc, char **argv)
     add_command("human-monitor-command", 0);
     add_command("memsave", 0);
 
-    g_test_add_func("/qmp-unattended/barrier", test_barrier);
+    g_test_add_func("/qmp-unattended/ram-wait", test_ram_wait);
     g_test_add_func("/qmp-unattended/commands", test_commands);
     g_test_add_func("/qmp-unattended/errors", test_errors);
     g_test_add_func("/qmp-unattended/order", test_order);

@@ -1,5 +1,5 @@
 /*
- * Tests of who gets at guest memory past the RAM barrier
+ * Tests of who gets at guest memory past the RAM wait
  *
  * Copyright (c) 2026 the QEMU KVM userfault authors
  *

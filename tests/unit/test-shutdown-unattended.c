@@ -11,7 +11,7 @@
 #include "qemu/notify.h"
 #include "qemu/thread.h"
 #include "qapi/qapi-events-run-state.h"
-#include "system/ram-barrier.h"
+#include "system/ram-wait.h"
 #include "system/runstate.h"
 #include "system/runstate-action.h"
 #include "system/shutdown-unattended.h"
@@ -44,7 +44,7 @@ void qemu_register_shutdown_notifier(Notifier *n)
     notifier_list_add(&list, n);
 }
 
-int64_t ram_barrier_stuck_ns(void)
+int64_t ram_wait_stuck_ns(void)
 {
     return qatomic_read_i64(&stuck_ns);
 }
@@ -190,7 +190,7 @@ static void somebody_gets_on(void)
     by_signal();
 }
 
-static void barrier_off(void)
+static void ram_wait_off(void)
 {
     shutdown_unattended_stop();
     /* Once more does no harm */
@@ -223,7 +223,7 @@ static void test_goes_on(void)
     assert_goes_on(pause_instead);
     assert_goes_on(nobody_waits);
     assert_goes_on(somebody_gets_on);
-    assert_goes_on(barrier_off);
+    assert_goes_on(ram_wait_off);
 }
 
 int main(int argc, char **argv)

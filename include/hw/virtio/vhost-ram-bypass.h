@@ -1,5 +1,5 @@
 /*
- * vhost devices get at guest memory past the RAM barrier
+ * vhost devices get at guest memory past the RAM wait
  *
  * Copyright (c) 2026 the QEMU KVM userfault authors
  *

@@ -14,7 +14,7 @@
 /**
  * virtio_gpu_postcopy_put_off: can't @cmd be processed yet?
  *
- * While a postcopy migration comes in and the RAM barrier is on, what backs a
+ * While a postcopy migration comes in and the RAM wait is on, what backs a
  * 2D resource is mapped without waiting.  A command that reads it stays at the
  * head of the command queue until the pages have come, and so does one that
  * creates or backs a resource of another kind, for not only commands read that

@@ -11,10 +11,10 @@
 
 #include "exec/hwaddr.h"
 #include "hw/virtio/virtio.h"
-#include "system/ram-barrier.h"
+#include "system/ram-wait.h"
 
 /*
- * While a postcopy migration comes in and the RAM barrier is on, a virtqueue
+ * While a postcopy migration comes in and the RAM wait is on, a virtqueue
  * whose next element has pages that are missing is *put off*: the pages are
  * requested together, virtqueue_pop() and virtio_queue_empty() say that it is
  * empty, and nothing in it has changed.  When the pages have come it is
@@ -23,13 +23,13 @@
  *
  * What is put off belongs to who may pop: the device's thread for that queue.
  * Resetting or deleting the queue, with the BQL held and that thread out of it,
- * takes it back.  No lock is needed but the RAM barrier's.
+ * takes it back.  No lock is needed but the RAM wait's.
  */
 
 /* One load, and false but for an incoming postcopy migration. */
 static inline bool virtio_postcopy_active(void)
 {
-    return unlikely(qatomic_read(&ram_barrier_active));
+    return unlikely(qatomic_read(&ram_wait_active));
 }
 
 /**
@@ -152,7 +152,7 @@ bool virtio_postcopy_held(VirtQueue *vq);
 void *virtio_postcopy_map(VirtIODevice *vdev, hwaddr addr, hwaddr *len);
 
 /**
- * virtio_postcopy_wait_iov: wait as in ram_barrier_wait()
+ * virtio_postcopy_wait_iov: wait as in ram_wait_for()
  *
  * For @len bytes from @offset on of what is mapped at @iov.  Nobody waits if
  * the same range was given to virtio_postcopy_hold_iov() before.

@@ -180,7 +180,7 @@ static bool hook_start_reader(QTestState *from, QTestState *to)
 static void hook_end_reader(QTestState *from, QTestState *to, void *opaque)
 {
     main_loop_reads_stop();
-    g_assert_cmpint(migrate_query_kvm_userfault(to, "barrier-waits"), >, 0);
+    g_assert_cmpint(migrate_query_kvm_userfault(to, "ram-waits"), >, 0);
 }
 
 /* What recovers the migration comes out of band. */

@@ -162,7 +162,7 @@ static const Refusal refusals[] = {
 };
 
 static const Refusal refusal_unpatched = {
-    "kernel-unpatched", "-accel kvm", NULL, "KVM_CAP_USERFAULT"
+    "kernel-base", "-accel kvm", NULL, "KVM_CAP_USERFAULT"
 };
 
 static void test_start_up(void)

@@ -300,7 +300,7 @@ static void hook_end(QTestState *from, QTestState *to, void *opaque)
 {
     main_loop_reads_stop();
     close(in_band);
-    g_assert_cmpint(migrate_query_kvm_userfault(to, "barrier-waits"), >, 0);
+    g_assert_cmpint(migrate_query_kvm_userfault(to, "ram-waits"), >, 0);
 }
 
 static void test_main_loop(void)

@@ -1,5 +1,5 @@
 /*
- * RAM barrier tests
+ * RAM wait tests
  *
  * Copyright (c) 2026 the QEMU KVM userfault authors
  *
@@ -18,7 +18,7 @@
 #include "qemu/units.h"
 #include "exec/page-vary.h"
 #include "exec/ramblock.h"
-#include "system/ram-barrier.h"
+#include "system/ram-wait.h"
 #include "system/userfault-view.h"
 
 #define TARGET_BITS 12
@@ -112,13 +112,13 @@ static void place(RAMBlock *rb, ram_addr_t offset)
     memcpy(rb->host + offset, page, rb->page_size);
     set_received(rb, offset);
     userfault_views_clear(rb, offset, rb->page_size);
-    ram_barrier_page_present(rb, offset);
+    ram_wait_page_present(rb, offset);
 }
 
 static void place_all(RAMBlock *rb)
 {
     for (ram_addr_t i = 0; i < rb->used_length; i += rb->page_size) {
-        if (ram_barrier_page_missing(rb, i)) {
+        if (ram_wait_page_missing(rb, i)) {
             place(rb, i);
         }
     }
@@ -141,25 +141,25 @@ static void notify(void *opaque)
 static void enable(void)
 {
     qatomic_set(&notified.nr, 0);
-    ram_barrier_enable(notify, &notified);
+    ram_wait_enable(notify, &notified);
 }
 
 static void disable(void)
 {
-    RAMBarrierRequest req;
+    RAMWaitRequest req;
 
-    g_assert_false(ram_barrier_next_request(&req));
-    ram_barrier_disable();
-    g_assert_false(ram_barrier_active);
+    g_assert_false(ram_wait_next_request(&req));
+    ram_wait_disable();
+    g_assert_false(ram_wait_active);
 }
 
-static RAMBarrierRequest take_request(void)
+static RAMWaitRequest take_request(void)
 {
-    RAMBarrierRequest req;
+    RAMWaitRequest req;
 
     for (;;) {
         qemu_event_reset(&notified.event);
-        if (ram_barrier_next_request(&req)) {
+        if (ram_wait_next_request(&req)) {
             return req;
         }
         qemu_event_wait(&notified.event);
@@ -168,9 +168,9 @@ static RAMBarrierRequest take_request(void)
 
 static void assert_no_request(void)
 {
-    RAMBarrierRequest req;
+    RAMWaitRequest req;
 
-    g_assert_false(ram_barrier_next_request(&req));
+    g_assert_false(ram_wait_next_request(&req));
 }
 
 /* --- Threads that access memory --- */
@@ -201,7 +201,7 @@ static void *access_thread(void *opaque)
 
     rcu_register_thread();
     qatomic_set(&a->tid, qemu_get_thread_id());
-    ram_barrier_wait(a->rb, a->offset, a->length);
+    ram_wait_for(a->rb, a->offset, a->length);
     assert_stamps(a->rb, a->offset, a->length);
     qatomic_store_release(&a->done, true);
     rcu_unregister_thread();
@@ -237,7 +237,7 @@ static void access_end(Access *a)
 /* Take a request that must be for one page. */
 static void take_page(Access *a, ram_addr_t offset)
 {
-    RAMBarrierRequest req = take_request();
+    RAMWaitRequest req = take_request();
 
     g_assert_true(req.rb == a->rb);
     g_assert_cmphex(req.offset, ==, offset);
@@ -247,11 +247,11 @@ static void take_page(Access *a, ram_addr_t offset)
 /* --- Waiters without a thread --- */
 
 typedef struct Waiter {
-    RAMBarrierWaiter w;
+    RAMWaiter w;
     unsigned int woken;
 } Waiter;
 
-static void wake(RAMBarrierWaiter *w)
+static void wake(RAMWaiter *w)
 {
     Waiter *waiter = w->opaque;
 
@@ -275,13 +275,13 @@ static void waiter_init(Waiter *waiter, RAMBlock *rb, ram_addr_t offset)
 static bool waiter_add(Waiter *waiter)
 {
     RCU_READ_LOCK_GUARD();
-    return ram_barrier_add(&waiter->w);
+    return ram_wait_add(&waiter->w);
 }
 
 /* Wait for a page, and take it back whether it has come or not. */
 static void waiter_del(Waiter *waiter, bool present)
 {
-    g_assert_true(ram_barrier_del(&waiter->w) == present);
+    g_assert_true(ram_wait_del(&waiter->w) == present);
     g_assert_cmpuint(waiter->woken, ==, present);
     memset(waiter, 0xa5, sizeof(*waiter));
 }
@@ -294,10 +294,10 @@ static void test_off(void)
     RAMBlock *rb = block_new("off", TARGET_SIZE, 4);
     Waiter waiter;
 
-    g_assert_false(ram_barrier_active);
-    ram_barrier_wait(rb, 0, 4 * TARGET_SIZE);
-    ram_barrier_wait_slow(rb, 0, 4 * TARGET_SIZE);
-    g_assert_true(ram_barrier_page_missing(rb, 0));
+    g_assert_false(ram_wait_active);
+    ram_wait_for(rb, 0, 4 * TARGET_SIZE);
+    ram_wait_for_slow(rb, 0, 4 * TARGET_SIZE);
+    g_assert_true(ram_wait_page_missing(rb, 0));
 
     waiter_init(&waiter, rb, 0);
     g_assert_false(waiter_add(&waiter));
@@ -309,11 +309,11 @@ static void test_off(void)
 
 static void assert_idle(void)
 {
-    RAMBarrierStats stats;
+    RAMWaitStats stats;
 
     assert_no_request();
     g_assert_cmpuint(notified.nr, ==, 0);
-    ram_barrier_stats(&stats);
+    ram_wait_stats(&stats);
     g_assert_cmpuint(stats.waits, ==, 0);
     g_assert_cmpuint(stats.vcpu_waits, ==, 0);
 }
@@ -325,11 +325,11 @@ static void test_present(void)
 
     enable();
     place_all(rb);
-    ram_barrier_wait(rb, 0, 100 * TARGET_SIZE);
-    ram_barrier_wait(rb, 99 * TARGET_SIZE + 1, 1);
+    ram_wait_for(rb, 0, 100 * TARGET_SIZE);
+    ram_wait_for(rb, 99 * TARGET_SIZE + 1, 1);
     waiter_init(&waiter, rb, 5 * TARGET_SIZE);
     g_assert_false(waiter_add(&waiter));
-    g_assert_false(ram_barrier_page_missing(rb, 5 * TARGET_SIZE));
+    g_assert_false(ram_wait_page_missing(rb, 5 * TARGET_SIZE));
     assert_idle();
     disable();
     block_free(rb);
@@ -382,7 +382,7 @@ static void test_straddle(void)
 }
 
 /*
- * More pages than the barrier asks for at once, some of which are there.  The
+ * More pages than are asked for at once, some of which are there.  The
  * page that was asked for last is the first to come.
  */
 static void test_batch(void)
@@ -391,8 +391,8 @@ static void test_batch(void)
     RAMBlock *rb = block_new("batch", TARGET_SIZE, NPAGES);
     g_autofree unsigned long *asked = bitmap_new(NPAGES);
     unsigned int missing = 0, nr = 0;
-    RAMBarrierRequest stack[NPAGES];
-    RAMBarrierStats stats;
+    RAMWaitRequest stack[NPAGES];
+    RAMWaitStats stats;
     Access *a;
 
     enable();
@@ -409,13 +409,13 @@ static void test_batch(void)
         if (!nr) {
             stack[nr++] = take_request();
         }
-        while (ram_barrier_next_request(&stack[nr])) {
+        while (ram_wait_next_request(&stack[nr])) {
             nr++;
         }
         nr--;
         g_assert_false(test_and_set_bit(stack[nr].offset >> TARGET_BITS,
                                         asked));
-        g_assert_true(ram_barrier_page_missing(rb, stack[nr].offset));
+        g_assert_true(ram_wait_page_missing(rb, stack[nr].offset));
         place(rb, stack[nr].offset);
         missing--;
     }
@@ -424,7 +424,7 @@ static void test_batch(void)
         g_assert_true(test_bit(i, asked) ==
                       (i % 7 && i >= FIRST && i <= LAST));
     }
-    ram_barrier_stats(&stats);
+    ram_wait_stats(&stats);
     g_assert_cmpuint(stats.waits, ==, 1);
     disable();
     block_free(rb);
@@ -438,10 +438,10 @@ static void test_beyond(void)
 
     enable();
     rb->postcopy_length = 3 * TARGET_SIZE;
-    g_assert_true(ram_barrier_page_missing(rb, 3 * TARGET_SIZE - 1));
-    g_assert_false(ram_barrier_page_missing(rb, 3 * TARGET_SIZE));
-    ram_barrier_wait(rb, 3 * TARGET_SIZE, 5 * TARGET_SIZE);
-    ram_barrier_wait(rb, 20 * TARGET_SIZE, 1);
+    g_assert_true(ram_wait_page_missing(rb, 3 * TARGET_SIZE - 1));
+    g_assert_false(ram_wait_page_missing(rb, 3 * TARGET_SIZE));
+    ram_wait_for(rb, 3 * TARGET_SIZE, 5 * TARGET_SIZE);
+    ram_wait_for(rb, 20 * TARGET_SIZE, 1);
     assert_idle();
     a = access_start(rb, 2 * TARGET_SIZE, 6 * TARGET_SIZE);
     take_page(a, 2 * TARGET_SIZE);
@@ -451,12 +451,12 @@ static void test_beyond(void)
 
     /* A block that is not migrated. */
     rb->receivedmap = NULL;
-    g_assert_false(ram_barrier_page_missing(rb, 0));
-    ram_barrier_wait(rb, 0, 8 * TARGET_SIZE);
+    g_assert_false(ram_wait_page_missing(rb, 0));
+    ram_wait_for(rb, 0, 8 * TARGET_SIZE);
     rb->receivedmap = map;
     rb->postcopy_length = 0;
-    g_assert_false(ram_barrier_page_missing(rb, 0));
-    ram_barrier_wait(rb, 0, 8 * TARGET_SIZE);
+    g_assert_false(ram_wait_page_missing(rb, 0));
+    ram_wait_for(rb, 0, 8 * TARGET_SIZE);
     assert_no_request();
     disable();
     block_free(rb);
@@ -468,14 +468,14 @@ static void test_shared(gconstpointer opaque)
     RAMBlock *rb = block_new("shared", TARGET_SIZE, 2);
     g_autofree Access **a = g_new(Access *, nr);
     g_autoptr(GHashTable) tids = g_hash_table_new(NULL, NULL);
-    RAMBarrierStats stats;
+    RAMWaitStats stats;
 
     enable();
     for (int i = 0; i < nr; i++) {
         a[i] = access_start(rb, TARGET_SIZE + i, 1);
     }
     for (int i = 0; i < nr; i++) {
-        RAMBarrierRequest req = take_request();
+        RAMWaitRequest req = take_request();
 
         g_assert_cmphex(req.offset, ==, TARGET_SIZE);
         g_assert_true(g_hash_table_add(tids, GUINT_TO_POINTER(req.tid)));
@@ -485,7 +485,7 @@ static void test_shared(gconstpointer opaque)
     for (int i = 0; i < nr; i++) {
         access_end(a[i]);
     }
-    ram_barrier_stats(&stats);
+    ram_wait_stats(&stats);
     g_assert_cmpuint(stats.waits, ==, nr);
     disable();
     block_free(rb);
@@ -501,7 +501,7 @@ static void check_many(unsigned int nblocks, unsigned int npages)
     g_autofree RAMBlock **rb = g_new(RAMBlock *, nblocks);
     g_autofree Waiter *waiters = g_new(Waiter, count);
     g_autofree unsigned long *asked = bitmap_new(count);
-    RAMBarrierRequest req;
+    RAMWaitRequest req;
 
     enable();
     for (int i = 0; i < nblocks; i++) {
@@ -514,7 +514,7 @@ static void check_many(unsigned int nblocks, unsigned int npages)
     }
     g_assert_cmpuint(notified.nr, ==, 1);
     for (int i = 0; i < count; i++) {
-        g_assert_true(ram_barrier_next_request(&req));
+        g_assert_true(ram_wait_next_request(&req));
         g_assert_false(test_and_set_bit(req.tid, asked));
         g_assert_true(req.rb == waiters[req.tid].w.rb);
         g_assert_cmphex(req.offset, ==, waiters[req.tid].w.offset);
@@ -546,7 +546,7 @@ static void test_notify(void)
 {
     RAMBlock *rb = block_new("notify", TARGET_SIZE, 100);
     g_autofree Waiter *waiters = g_new(Waiter, 100);
-    RAMBarrierRequest req;
+    RAMWaitRequest req;
     int n = 0;
 
     enable();
@@ -562,7 +562,7 @@ static void test_notify(void)
 
     /* Who was told takes all, also those that come meanwhile. */
     for (int i = 0; i < 60; i++) {
-        g_assert_true(ram_barrier_next_request(&req));
+        g_assert_true(ram_wait_next_request(&req));
         if (n < 60) {
             g_assert_true(waiter_add(&waiters[n++]));
         }
@@ -578,8 +578,8 @@ static void test_notify(void)
         g_assert_cmpuint(notified.nr, ==, before + 1);
         g_assert_true(waiter_add(&waiters[n++]));
         g_assert_cmpuint(notified.nr, ==, before + 1);
-        g_assert_true(ram_barrier_next_request(&req));
-        g_assert_true(ram_barrier_next_request(&req));
+        g_assert_true(ram_wait_next_request(&req));
+        g_assert_true(ram_wait_next_request(&req));
         assert_no_request();
     }
     place_all(rb);
@@ -593,7 +593,7 @@ static void test_notify(void)
 static void test_del_before(void)
 {
     RAMBlock *rb = block_new("del", TARGET_SIZE, 2);
-    RAMBarrierRequest req;
+    RAMWaitRequest req;
     Waiter waiters[3];
 
     enable();
@@ -605,7 +605,7 @@ static void test_del_before(void)
     waiter_del(&waiters[1], false);
     waiter_del(&waiters[0], false);
     /* The request is his who still waits. */
-    g_assert_true(ram_barrier_next_request(&req));
+    g_assert_true(ram_wait_next_request(&req));
     g_assert_cmpuint(req.tid, ==, 2);
     assert_no_request();
     place(rb, 0);
@@ -623,20 +623,20 @@ static void test_del_before(void)
 static void test_del_after(void)
 {
     RAMBlock *rb = block_new("del", TARGET_SIZE, 1);
-    RAMBarrierRequest req;
+    RAMWaitRequest req;
     Waiter waiters[2];
 
     enable();
     waiter_init(&waiters[0], rb, 0);
     g_assert_true(waiter_add(&waiters[0]));
-    g_assert_true(ram_barrier_next_request(&req));
+    g_assert_true(ram_wait_next_request(&req));
     waiter_del(&waiters[0], false);
     assert_no_request();
 
     /* It asks again, as a vCPU that was kicked does. */
     waiter_init(&waiters[1], rb, 0);
     g_assert_true(waiter_add(&waiters[1]));
-    g_assert_true(ram_barrier_next_request(&req));
+    g_assert_true(ram_wait_next_request(&req));
     place(rb, 0);
     waiter_del(&waiters[1], true);
     assert_no_request();
@@ -745,7 +745,7 @@ static void race_waiters(Race *race, unsigned int round, Waiter *waiters)
 static void race_present(Race *race, ram_addr_t offset)
 {
     set_received(race->rb, offset);
-    ram_barrier_page_present(race->rb, offset);
+    ram_wait_page_present(race->rb, offset);
 }
 
 /* Pages arrive while somebody begins to wait: he sees it, or is woken. */
@@ -777,10 +777,10 @@ static void test_race_add(void)
 
 static void race_take_and_present(Race *race, ram_addr_t offset)
 {
-    RAMBarrierRequest req;
+    RAMWaitRequest req;
 
     if (offset & TARGET_SIZE) {
-        ram_barrier_next_request(&req);
+        ram_wait_next_request(&req);
     }
     race_present(race, offset);
 }
@@ -801,7 +801,7 @@ static void test_race_del(void)
         race_start(&race, i);
         race_skew(i % 97);
         for (int j = 0; j < RACE_PAGES; j++) {
-            bool present = ram_barrier_del(&waiters[j].w);
+            bool present = ram_wait_del(&waiters[j].w);
 
             g_assert_cmpuint(waiters[j].woken, ==, present);
             memset(&waiters[j], 0xa5, sizeof(waiters[j]));
@@ -814,10 +814,10 @@ static void test_race_del(void)
 
 static void race_drain(Race *race, ram_addr_t offset)
 {
-    RAMBarrierRequest req;
+    RAMWaitRequest req;
 
     race->notified = qatomic_read(&notified.nr);
-    while (ram_barrier_next_request(&req)) {
+    while (ram_wait_next_request(&req)) {
         race->taken++;
     }
 }
@@ -826,7 +826,7 @@ static void race_drain(Race *race, ram_addr_t offset)
 static void test_race_notify(void)
 {
     Waiter waiters[RACE_PAGES];
-    RAMBarrierRequest req;
+    RAMWaitRequest req;
     Race race;
 
     race_begin(&race, rounds(100000), race_drain);
@@ -842,7 +842,7 @@ static void test_race_notify(void)
         }
         race_finish(&race, i);
 
-        while (ram_barrier_next_request(&req)) {
+        while (ram_wait_next_request(&req)) {
             left++;
         }
         g_assert_cmpuint(race.taken + left, ==, RACE_PAGES);
@@ -867,7 +867,7 @@ typedef struct Stress {
     bool pushes;
     unsigned int accesses;
     unsigned int seed;
-    /* Of the resolver, which is one to the barrier. */
+    /* Of the resolver, which is one thread at a time. */
     QemuMutex lock;
     bool stop;
 } Stress;
@@ -884,10 +884,10 @@ static void stress_place(Stress *s, ram_addr_t offset)
 
 static bool stress_work(Stress *s)
 {
-    RAMBarrierRequest req;
+    RAMWaitRequest req;
 
     WITH_QEMU_LOCK_GUARD(&s->lock) {
-        if (!ram_barrier_next_request(&req)) {
+        if (!ram_wait_next_request(&req)) {
             if (!s->pushes || s->next >= s->rb->used_length) {
                 return false;
             }
@@ -904,7 +904,7 @@ static void *stress_resolver(void *opaque)
     Stress *s = opaque;
 
     rcu_register_thread();
-    ram_barrier_resolver(true);
+    ram_wait_resolver(true);
     while (!qatomic_read(&s->stop)) {
         qemu_event_reset(&notified.event);
         if (!stress_work(s) && !qatomic_read(&s->stop)) {
@@ -942,7 +942,7 @@ static void *stress_device(void *opaque)
         ram_addr_t offset, length;
 
         stress_range(s, rand, &offset, &length);
-        ram_barrier_wait(s->rb, offset, length);
+        ram_wait_for(s->rb, offset, length);
         assert_stamps(s->rb, offset, length);
     }
     rcu_unregister_thread();
@@ -951,7 +951,7 @@ static void *stress_device(void *opaque)
 }
 
 /* Returns false if the vCPU was "kicked". */
-static bool vcpu_wait(RAMBarrierWaiter *w, bool kicked)
+static bool vcpu_wait(RAMWaiter *w, bool kicked)
 {
     QemuEvent *event = w->opaque;
 
@@ -962,7 +962,7 @@ static bool vcpu_wait(RAMBarrierWaiter *w, bool kicked)
         }
         qemu_event_wait(event);
     }
-    return ram_barrier_del(w);
+    return ram_wait_del(w);
 }
 
 static void *stress_vcpu(void *opaque)
@@ -979,17 +979,17 @@ static void *stress_vcpu(void *opaque)
         stress_range(s, rand, &offset, &length);
         offset = ROUND_DOWN(offset, s->rb->page_size);
         for (;;) {
-            RAMBarrierWaiter w = {
+            RAMWaiter w = {
                 .rb = s->rb,
                 .offset = offset,
                 .tid = qemu_get_thread_id(),
-                .wake = ram_barrier_wake_event,
+                .wake = ram_wait_wake_event,
                 .opaque = &event,
             };
             bool added;
 
             WITH_RCU_READ_LOCK_GUARD() {
-                added = ram_barrier_add(&w);
+                added = ram_wait_add(&w);
             }
             if (!added || vcpu_wait(&w, g_rand_int(rand) % 4 == 0)) {
                 break;
@@ -1078,9 +1078,9 @@ static void test_huge(void)
     }
     g_assert_cmphex(seen, ==, HUGE_SIZE | 2 * HUGE_SIZE);
     assert_no_request();
-    g_assert_true(ram_barrier_page_missing(rb, 2 * HUGE_SIZE - 1));
+    g_assert_true(ram_wait_page_missing(rb, 2 * HUGE_SIZE - 1));
     place(rb, HUGE_SIZE);
-    g_assert_false(ram_barrier_page_missing(rb, 2 * HUGE_SIZE - 1));
+    g_assert_false(ram_wait_page_missing(rb, 2 * HUGE_SIZE - 1));
     access_end(a);
     assert_waits(b);
     place(rb, 2 * HUGE_SIZE);
@@ -1095,7 +1095,7 @@ static uint64_t sum(const uint64_t *latency)
 {
     uint64_t n = 0;
 
-    for (int i = 0; i < RAM_BARRIER_LATENCY_BUCKETS; i++) {
+    for (int i = 0; i < RAM_WAIT_LATENCY_BUCKETS; i++) {
         n += latency[i];
     }
     return n;
@@ -1104,8 +1104,8 @@ static uint64_t sum(const uint64_t *latency)
 static void test_stats(void)
 {
     RAMBlock *rb = block_new("stats", TARGET_SIZE, 8);
-    RAMBarrierStats stats;
-    RAMBarrierRequest req;
+    RAMWaitStats stats;
+    RAMWaitRequest req;
     Waiter waiter;
     Access *a;
 
@@ -1116,8 +1116,8 @@ static void test_stats(void)
     }
     place_all(rb);
     access_end(a);
-    ram_barrier_wait(rb, 0, 8 * TARGET_SIZE);
-    ram_barrier_stats(&stats);
+    ram_wait_for(rb, 0, 8 * TARGET_SIZE);
+    ram_wait_stats(&stats);
     g_assert_cmpuint(stats.waits, ==, 1);
     g_assert_cmpuint(sum(stats.latency), ==, 5);
     g_assert_cmpuint(stats.vcpu_waits, ==, 0);
@@ -1125,18 +1125,18 @@ static void test_stats(void)
     disable();
 
     /* Kept until the next time. */
-    ram_barrier_stats(&stats);
+    ram_wait_stats(&stats);
     g_assert_cmpuint(stats.waits, ==, 1);
     block_clear(rb);
     enable();
     assert_idle();
     waiter_init(&waiter, rb, 0);
     g_assert_true(waiter_add(&waiter));
-    g_assert_true(ram_barrier_next_request(&req));
+    g_assert_true(ram_wait_next_request(&req));
     place(rb, 0);
-    ram_barrier_count_vcpu(&waiter.w);
+    ram_wait_count_vcpu(&waiter.w);
     waiter_del(&waiter, true);
-    ram_barrier_stats(&stats);
+    ram_wait_stats(&stats);
     g_assert_cmpuint(stats.vcpu_waits, ==, 1);
     g_assert_cmpuint(sum(stats.vcpu_latency), ==, 1);
     g_assert_cmpuint(stats.waits, ==, 0);
@@ -1155,12 +1155,12 @@ static void test_stuck(void)
     Access *a, *b;
 
     enable();
-    g_assert_cmpint(ram_barrier_stuck_ns(), ==, 0);
+    g_assert_cmpint(ram_wait_stuck_ns(), ==, 0);
     /* vCPUs do not count. */
     waiter_init(&waiter, rb, 7 * TARGET_SIZE);
     g_assert_true(waiter_add(&waiter));
     take_request();
-    g_assert_cmpint(ram_barrier_stuck_ns(), ==, 0);
+    g_assert_cmpint(ram_wait_stuck_ns(), ==, 0);
 
     before = qemu_clock_get_ns(QEMU_CLOCK_REALTIME);
     a = access_start(rb, 0, 1);
@@ -1169,7 +1169,7 @@ static void test_stuck(void)
     take_page(b, TARGET_SIZE);
     /* It grows. */
     do {
-        stuck = ram_barrier_stuck_ns();
+        stuck = ram_wait_stuck_ns();
     } while (stuck < 20 * SCALE_MS);
     g_assert_cmpint(stuck, <=,
                     qemu_clock_get_ns(QEMU_CLOCK_REALTIME) - before);
@@ -1178,14 +1178,14 @@ static void test_stuck(void)
     before = qemu_clock_get_ns(QEMU_CLOCK_REALTIME);
     place(rb, 0);
     access_end(a);
-    stuck = ram_barrier_stuck_ns();
+    stuck = ram_wait_stuck_ns();
     g_assert_cmpint(stuck, >, 0);
     g_assert_cmpint(stuck, <=,
                     qemu_clock_get_ns(QEMU_CLOCK_REALTIME) - before);
 
     place(rb, TARGET_SIZE);
     access_end(b);
-    g_assert_cmpint(ram_barrier_stuck_ns(), ==, 0);
+    g_assert_cmpint(ram_wait_stuck_ns(), ==, 0);
     place(rb, 7 * TARGET_SIZE);
     waiter_del(&waiter, true);
     disable();
@@ -1196,29 +1196,29 @@ static int latency_bucket(int64_t since)
 {
     int64_t us = (qemu_clock_get_ns(QEMU_CLOCK_REALTIME) - since) / 1000;
 
-    return us < 2 ? 0 : MIN(63 - clz64(us), RAM_BARRIER_LATENCY_BUCKETS - 1);
+    return us < 2 ? 0 : MIN(63 - clz64(us), RAM_WAIT_LATENCY_BUCKETS - 1);
 }
 
 static void test_latency(void)
 {
-    RAMBarrierStats stats;
+    RAMWaitStats stats;
 
     for (int i = -1; i < 40; i++) {
         int64_t now, ago = i < 0 ? -SCALE_MS : (1000LL << i) + (500LL << i);
-        RAMBarrierWaiter w = { };
+        RAMWaiter w = { };
         int first, last, n = 0;
 
         enable();
         now = qemu_clock_get_ns(QEMU_CLOCK_REALTIME);
         w.since_ns = now - ago;
         first = latency_bucket(w.since_ns);
-        ram_barrier_count_vcpu(&w);
+        ram_wait_count_vcpu(&w);
         last = latency_bucket(w.since_ns);
         disable();
 
         g_assert_cmpint(first, >=, MIN(MAX(i, 0),
-                                       RAM_BARRIER_LATENCY_BUCKETS - 1));
-        ram_barrier_stats(&stats);
+                                       RAM_WAIT_LATENCY_BUCKETS - 1));
+        ram_wait_stats(&stats);
         for (int j = first; j <= last; j++) {
             n += stats.vcpu_latency[j];
         }
@@ -1235,7 +1235,7 @@ static void die_quietly(void)
 
     setrlimit(RLIMIT_CORE, &limit);
     enable();
-    ram_barrier_resolver(true);
+    ram_wait_resolver(true);
 }
 
 static void test_resolver_wait(void)
@@ -1245,7 +1245,7 @@ static void test_resolver_wait(void)
     die_quietly();
     /* Even if it would not have to wait, this time. */
     place(rb, 0);
-    ram_barrier_wait(rb, 0, 1);
+    ram_wait_for(rb, 0, 1);
 }
 
 static void test_resolver_add(void)
@@ -1264,7 +1264,7 @@ static void test_unaligned(void)
     Waiter waiter;
 
     die_quietly();
-    ram_barrier_resolver(false);
+    ram_wait_resolver(false);
     waiter_init(&waiter, rb, TARGET_SIZE);
     waiter_add(&waiter);
 }
@@ -1281,21 +1281,21 @@ static void test_resolver(void)
     RAMBlock *rb = block_new("resolver", TARGET_SIZE, 2);
     Access *a;
 
-    assert_dies("/ram-barrier/resolver/subprocess/wait",
+    assert_dies("/ram-wait/resolver/subprocess/wait",
                 "*!thread_is_resolver*");
-    assert_dies("/ram-barrier/resolver/subprocess/add",
+    assert_dies("/ram-wait/resolver/subprocess/add",
                 "*!thread_is_resolver*");
-    assert_dies("/ram-barrier/resolver/subprocess/unaligned", "*ALIGNED*");
+    assert_dies("/ram-wait/resolver/subprocess/unaligned", "*ALIGNED*");
 
     /* It is the thread that must not, not others, and not for ever. */
     enable();
-    ram_barrier_resolver(true);
+    ram_wait_resolver(true);
     a = access_start(rb, 0, 1);
     take_page(a, 0);
     place(rb, 0);
     access_end(a);
-    ram_barrier_resolver(false);
-    ram_barrier_wait(rb, 0, 1);
+    ram_wait_resolver(false);
+    ram_wait_for(rb, 0, 1);
     disable();
     block_free(rb);
 }
@@ -1317,7 +1317,7 @@ static void test_again(void)
         place(rb, i * TARGET_SIZE);
         waiter_del(&waiter, true);
         /* Nobody looks for requests: the resolver is gone already. */
-        ram_barrier_disable();
+        ram_wait_disable();
     }
     block_clear(rb);
     enable();
@@ -1343,7 +1343,7 @@ static void *toggle_thread(void *opaque)
 
     rcu_register_thread();
     while (!qatomic_read(&t->stop)) {
-        ram_barrier_wait(t->rb, g_rand_int(rand) % t->rb->used_length,
+        ram_wait_for(t->rb, g_rand_int(rand) % t->rb->used_length,
                          1 + g_rand_int(rand) % (3 * TARGET_SIZE));
         qatomic_inc(&t->seen);
     }
@@ -1351,7 +1351,7 @@ static void *toggle_thread(void *opaque)
     return NULL;
 }
 
-/* An iothread does not stop for the barrier's coming and going. */
+/* An iothread does not stop when the RAM wait is switched on or off. */
 static void test_toggle(void)
 {
     RAMBlock *rb = block_new("toggle", TARGET_SIZE, 16);
@@ -1369,7 +1369,7 @@ static void test_toggle(void)
         while (i % 16 == 0 && qatomic_read(&t.seen) == before) {
             sched_yield();
         }
-        ram_barrier_disable();
+        ram_wait_disable();
     }
     qatomic_set(&t.stop, true);
     qemu_thread_join(&t.thread);
@@ -1383,36 +1383,36 @@ int main(int argc, char **argv)
     rcu_disable_atfork();
     qemu_event_init(&notified.event, false);
 
-    g_test_add_func("/ram-barrier/off", test_off);
-    g_test_add_func("/ram-barrier/present", test_present);
-    g_test_add_func("/ram-barrier/one", test_one);
-    g_test_add_func("/ram-barrier/straddle", test_straddle);
-    g_test_add_func("/ram-barrier/batch", test_batch);
-    g_test_add_func("/ram-barrier/beyond", test_beyond);
-    g_test_add_data_func("/ram-barrier/shared/2", GUINT_TO_POINTER(2),
+    g_test_add_func("/ram-wait/off", test_off);
+    g_test_add_func("/ram-wait/present", test_present);
+    g_test_add_func("/ram-wait/one", test_one);
+    g_test_add_func("/ram-wait/straddle", test_straddle);
+    g_test_add_func("/ram-wait/batch", test_batch);
+    g_test_add_func("/ram-wait/beyond", test_beyond);
+    g_test_add_data_func("/ram-wait/shared/2", GUINT_TO_POINTER(2),
                          test_shared);
-    g_test_add_data_func("/ram-barrier/shared/8", GUINT_TO_POINTER(8),
+    g_test_add_data_func("/ram-wait/shared/8", GUINT_TO_POINTER(8),
                          test_shared);
-    g_test_add_func("/ram-barrier/many", test_many);
-    g_test_add_func("/ram-barrier/notify", test_notify);
-    g_test_add_func("/ram-barrier/del/before", test_del_before);
-    g_test_add_func("/ram-barrier/del/after", test_del_after);
-    g_test_add_func("/ram-barrier/huge", test_huge);
-    g_test_add_func("/ram-barrier/stats", test_stats);
-    g_test_add_func("/ram-barrier/latency", test_latency);
-    g_test_add_func("/ram-barrier/stuck", test_stuck);
-    g_test_add_func("/ram-barrier/resolver", test_resolver);
-    g_test_add_func("/ram-barrier/resolver/subprocess/wait",
+    g_test_add_func("/ram-wait/many", test_many);
+    g_test_add_func("/ram-wait/notify", test_notify);
+    g_test_add_func("/ram-wait/del/before", test_del_before);
+    g_test_add_func("/ram-wait/del/after", test_del_after);
+    g_test_add_func("/ram-wait/huge", test_huge);
+    g_test_add_func("/ram-wait/stats", test_stats);
+    g_test_add_func("/ram-wait/latency", test_latency);
+    g_test_add_func("/ram-wait/stuck", test_stuck);
+    g_test_add_func("/ram-wait/resolver", test_resolver);
+    g_test_add_func("/ram-wait/resolver/subprocess/wait",
                     test_resolver_wait);
-    g_test_add_func("/ram-barrier/resolver/subprocess/add", test_resolver_add);
-    g_test_add_func("/ram-barrier/resolver/subprocess/unaligned",
+    g_test_add_func("/ram-wait/resolver/subprocess/add", test_resolver_add);
+    g_test_add_func("/ram-wait/resolver/subprocess/unaligned",
                     test_unaligned);
-    g_test_add_func("/ram-barrier/again", test_again);
-    g_test_add_func("/ram-barrier/toggle", test_toggle);
-    g_test_add_func("/ram-barrier/race/add", test_race_add);
-    g_test_add_func("/ram-barrier/race/del", test_race_del);
-    g_test_add_func("/ram-barrier/race/notify", test_race_notify);
-    g_test_add_func("/ram-barrier/stress/small", test_stress);
-    g_test_add_func("/ram-barrier/stress/huge", test_stress_huge);
+    g_test_add_func("/ram-wait/again", test_again);
+    g_test_add_func("/ram-wait/toggle", test_toggle);
+    g_test_add_func("/ram-wait/race/add", test_race_add);
+    g_test_add_func("/ram-wait/race/del", test_race_del);
+    g_test_add_func("/ram-wait/race/notify", test_race_notify);
+    g_test_add_func("/ram-wait/stress/small", test_stress);
+    g_test_add_func("/ram-wait/stress/huge", test_stress_huge);
     return g_test_run();
 }

@@ -1,5 +1,5 @@
 /*
- * Guest RAM that is not there yet: the RAM barrier
+ * Guest RAM that is not there yet: the RAM wait
  *
  * Copyright (c) 2026 the QEMU KVM userfault authors
  *
@@ -15,10 +15,10 @@
 #include "qemu/timer.h"
 #include "exec/ramblock.h"
 #include "exec/target_page.h"
-#include "system/ram-barrier.h"
+#include "system/ram-wait.h"
 #include "trace.h"
 
-/* One bit of RAMBarrier.pending for each. */
+/* One bit of ram_wait.pending for each. */
 #define NR_BUCKETS 64
 
 /* Pages that one access asks for at once; more only cost more round trips. */
@@ -28,46 +28,46 @@
  * Waiters and requests are kept by a hash of the page, so that vCPUs which wait
  * for different pages do not meet at a lock.
  */
-typedef struct RAMBarrierBucket {
+typedef struct RAMWaitBucket {
     QemuMutex lock;
     /* Number of waiters.  Written under the lock. */
     unsigned int nr;
-    QTAILQ_HEAD(, RAMBarrierWaiter) waiters;
+    QTAILQ_HEAD(, RAMWaiter) waiters;
     /* Those of them whose request was not taken yet. */
-    QTAILQ_HEAD(, RAMBarrierWaiter) requests;
-} QEMU_ALIGNED(64) RAMBarrierBucket;
+    QTAILQ_HEAD(, RAMWaiter) requests;
+} QEMU_ALIGNED(64) RAMWaitBucket;
 
-typedef struct RAMBarrierCounters {
+typedef struct RAMWaitCounters {
     Stat64 waits;
-    Stat64 latency[RAM_BARRIER_LATENCY_BUCKETS];
-} RAMBarrierCounters;
+    Stat64 latency[RAM_WAIT_LATENCY_BUCKETS];
+} RAMWaitCounters;
 
 static struct {
     void (*notify)(void *opaque);
     void *opaque;
     /* Bit n: bucket n has requests. */
     uint64_t pending;
-    /* Where ram_barrier_next_request() is; only of its thread. */
+    /* Where ram_wait_next_request() is; only of its thread. */
     uint64_t taken;
-    RAMBarrierBucket buckets[NR_BUCKETS];
-    RAMBarrierCounters vcpus;
-    RAMBarrierCounters others;
+    RAMWaitBucket buckets[NR_BUCKETS];
+    RAMWaitCounters vcpus;
+    RAMWaitCounters others;
     /* Threads that sleep in wait_batch(). */
     unsigned int blocked;
     /* When the last of them began to, or went on. */
     int64_t blocked_ns;
-} barrier;
+} ram_wait;
 
-bool ram_barrier_active;
+bool ram_wait_active;
 
 static __thread bool thread_is_resolver;
 
-void ram_barrier_resolver(bool resolver)
+void ram_wait_resolver(bool resolver)
 {
     thread_is_resolver = resolver;
 }
 
-/* Does not look into the block: it may be gone in ram_barrier_del(). */
+/* Does not look into the block: it may be gone in ram_wait_del(). */
 static unsigned int bucket_index(RAMBlock *rb, ram_addr_t offset)
 {
     uint64_t page = ((uintptr_t)rb >> 4) + (offset >> qemu_target_page_bits());
@@ -76,7 +76,7 @@ static unsigned int bucket_index(RAMBlock *rb, ram_addr_t offset)
     return (page * 0x9e3779b97f4a7c15ULL) >> (64 - ctz32(NR_BUCKETS));
 }
 
-bool ram_barrier_page_missing(RAMBlock *rb, ram_addr_t offset)
+bool ram_wait_page_missing(RAMBlock *rb, ram_addr_t offset)
 {
     unsigned long nr = offset >> qemu_target_page_bits();
 
@@ -87,27 +87,27 @@ bool ram_barrier_page_missing(RAMBlock *rb, ram_addr_t offset)
              BIT_MASK(nr));
 }
 
-static void request_page(RAMBarrierBucket *bucket, RAMBarrierWaiter *w,
+static void request_page(RAMWaitBucket *bucket, RAMWaiter *w,
                          unsigned int index)
 {
     QTAILQ_INSERT_TAIL(&bucket->requests, w, next_request);
     w->queued = true;
-    /* Pairs with the exchange in ram_barrier_next_request(). */
-    if (!qatomic_fetch_or(&barrier.pending, BIT_ULL(index))) {
-        barrier.notify(barrier.opaque);
+    /* Pairs with the exchange in ram_wait_next_request(). */
+    if (!qatomic_fetch_or(&ram_wait.pending, BIT_ULL(index))) {
+        ram_wait.notify(ram_wait.opaque);
     }
 }
 
-bool ram_barrier_add(RAMBarrierWaiter *w)
+bool ram_wait_add(RAMWaiter *w)
 {
     unsigned int index = bucket_index(w->rb, w->offset);
-    RAMBarrierBucket *bucket = &barrier.buckets[index];
+    RAMWaitBucket *bucket = &ram_wait.buckets[index];
 
     assert(!thread_is_resolver);
     assert(QEMU_IS_ALIGNED(w->offset, w->rb->page_size));
 
-    /* Pairs with ram_barrier_enable(). */
-    if (!qatomic_load_acquire(&ram_barrier_active)) {
+    /* Pairs with ram_wait_enable(). */
+    if (!qatomic_load_acquire(&ram_wait_active)) {
         return false;
     }
     w->present = false;
@@ -118,21 +118,21 @@ bool ram_barrier_add(RAMBarrierWaiter *w)
     qatomic_set(&bucket->nr, bucket->nr + 1);
     /*
      * Be counted before looking at receivedmap; pairs with the barrier in
-     * ram_barrier_page_present().
+     * ram_wait_page_present().
      */
     smp_mb();
-    if (!ram_barrier_page_missing(w->rb, w->offset)) {
+    if (!ram_wait_page_missing(w->rb, w->offset)) {
         qatomic_set(&bucket->nr, bucket->nr - 1);
         return false;
     }
     QTAILQ_INSERT_TAIL(&bucket->waiters, w, next);
     request_page(bucket, w, index);
-    trace_ram_barrier_request(w->rb->idstr, w->offset, w->tid);
+    trace_ram_wait_request(w->rb->idstr, w->offset, w->tid);
     return true;
 }
 
 /* Called with the bucket's lock held. */
-static void waiter_unlink(RAMBarrierBucket *bucket, RAMBarrierWaiter *w)
+static void waiter_unlink(RAMWaitBucket *bucket, RAMWaiter *w)
 {
     QTAILQ_REMOVE(&bucket->waiters, w, next);
     if (w->queued) {
@@ -142,9 +142,9 @@ static void waiter_unlink(RAMBarrierBucket *bucket, RAMBarrierWaiter *w)
     qatomic_set(&bucket->nr, bucket->nr - 1);
 }
 
-bool ram_barrier_del(RAMBarrierWaiter *w)
+bool ram_wait_del(RAMWaiter *w)
 {
-    RAMBarrierBucket *bucket = &barrier.buckets[bucket_index(w->rb, w->offset)];
+    RAMWaitBucket *bucket = &ram_wait.buckets[bucket_index(w->rb, w->offset)];
 
     /* Also when it is present: wake() may still be at work. */
     QEMU_LOCK_GUARD(&bucket->lock);
@@ -154,12 +154,12 @@ bool ram_barrier_del(RAMBarrierWaiter *w)
     return w->present;
 }
 
-void ram_barrier_page_present(RAMBlock *rb, ram_addr_t offset)
+void ram_wait_page_present(RAMBlock *rb, ram_addr_t offset)
 {
-    RAMBarrierBucket *bucket = &barrier.buckets[bucket_index(rb, offset)];
-    RAMBarrierWaiter *w, *next;
+    RAMWaitBucket *bucket = &ram_wait.buckets[bucket_index(rb, offset)];
+    RAMWaiter *w, *next;
 
-    /* The caller has set the bit; pairs with ram_barrier_add(). */
+    /* The caller has set the bit; pairs with ram_wait_add(). */
     smp_mb();
     if (likely(!qatomic_read(&bucket->nr))) {
         return;
@@ -173,24 +173,24 @@ void ram_barrier_page_present(RAMBlock *rb, ram_addr_t offset)
         waiter_unlink(bucket, w);
         /* The waiter looks at it without the lock. */
         qatomic_set(&w->present, true);
-        trace_ram_barrier_resume(rb->idstr, offset, w->tid);
+        trace_ram_wait_resume(rb->idstr, offset, w->tid);
         w->wake(w);
     }
 }
 
-bool ram_barrier_next_request(RAMBarrierRequest *req)
+bool ram_wait_next_request(RAMWaitRequest *req)
 {
     for (;;) {
-        RAMBarrierBucket *bucket;
-        RAMBarrierWaiter *w;
+        RAMWaitBucket *bucket;
+        RAMWaiter *w;
 
-        if (!barrier.taken) {
-            barrier.taken = qatomic_xchg(&barrier.pending, 0);
-            if (!barrier.taken) {
+        if (!ram_wait.taken) {
+            ram_wait.taken = qatomic_xchg(&ram_wait.pending, 0);
+            if (!ram_wait.taken) {
                 return false;
             }
         }
-        bucket = &barrier.buckets[ctz64(barrier.taken)];
+        bucket = &ram_wait.buckets[ctz64(ram_wait.taken)];
 
         QEMU_LOCK_GUARD(&bucket->lock);
         w = QTAILQ_FIRST(&bucket->requests);
@@ -203,99 +203,99 @@ bool ram_barrier_next_request(RAMBarrierRequest *req)
             return true;
         }
         /* This bucket is empty: on to the next. */
-        barrier.taken &= barrier.taken - 1;
+        ram_wait.taken &= ram_wait.taken - 1;
     }
 }
 
-void ram_barrier_wake_event(RAMBarrierWaiter *w)
+void ram_wait_wake_event(RAMWaiter *w)
 {
     qemu_event_set(w->opaque);
 }
 
-static void count_wait(RAMBarrierCounters *counters, const RAMBarrierWaiter *w)
+static void count_wait(RAMWaitCounters *counters, const RAMWaiter *w)
 {
     int64_t ns = qemu_clock_get_ns(QEMU_CLOCK_REALTIME) - w->since_ns;
     unsigned int bucket = 63 - clz64(MAX(ns / 1000, 1));
 
-    bucket = MIN(bucket, RAM_BARRIER_LATENCY_BUCKETS - 1);
+    bucket = MIN(bucket, RAM_WAIT_LATENCY_BUCKETS - 1);
     stat64_add(&counters->latency[bucket], 1);
 }
 
-void ram_barrier_count_vcpu(const RAMBarrierWaiter *w)
+void ram_wait_count_vcpu(const RAMWaiter *w)
 {
-    stat64_add(&barrier.vcpus.waits, 1);
-    count_wait(&barrier.vcpus, w);
+    stat64_add(&ram_wait.vcpus.waits, 1);
+    count_wait(&ram_wait.vcpus, w);
 }
 
 /* Queue a waiter for each missing page from *@offset on, as far as they go. */
-static unsigned int add_batch(RAMBarrierWaiter *w, RAMBlock *rb,
+static unsigned int add_batch(RAMWaiter *w, RAMBlock *rb,
                               ram_addr_t *offset, ram_addr_t end,
                               QemuEvent *event)
 {
     unsigned int n = 0;
 
     for (; *offset < end && n < WAIT_BATCH; *offset += rb->page_size) {
-        w[n] = (RAMBarrierWaiter) {
+        w[n] = (RAMWaiter) {
             .rb = rb,
             .offset = *offset,
             .tid = qemu_get_thread_id(),
-            .wake = ram_barrier_wake_event,
+            .wake = ram_wait_wake_event,
             .opaque = event,
         };
-        n += ram_barrier_add(&w[n]);
+        n += ram_wait_add(&w[n]);
     }
     return n;
 }
 
 /*
  * The time first: who sees the count sees it too.  The pair is in
- * ram_barrier_stuck_ns().
+ * ram_wait_stuck_ns().
  */
 static void blocked_begin(void)
 {
-    qatomic_set_i64(&barrier.blocked_ns,
+    qatomic_set_i64(&ram_wait.blocked_ns,
                     qemu_clock_get_ns(QEMU_CLOCK_REALTIME));
-    qatomic_inc(&barrier.blocked);
+    qatomic_inc(&ram_wait.blocked);
 }
 
 static void blocked_end(void)
 {
-    qatomic_set_i64(&barrier.blocked_ns,
+    qatomic_set_i64(&ram_wait.blocked_ns,
                     qemu_clock_get_ns(QEMU_CLOCK_REALTIME));
-    qatomic_dec(&barrier.blocked);
+    qatomic_dec(&ram_wait.blocked);
 }
 
-int64_t ram_barrier_stuck_ns(void)
+int64_t ram_wait_stuck_ns(void)
 {
-    if (!qatomic_load_acquire(&barrier.blocked)) {
+    if (!qatomic_load_acquire(&ram_wait.blocked)) {
         return 0;
     }
     return qemu_clock_get_ns(QEMU_CLOCK_REALTIME) -
-           qatomic_read_i64(&barrier.blocked_ns);
+           qatomic_read_i64(&ram_wait.blocked_ns);
 }
 
-static void wait_batch(RAMBarrierWaiter *w, unsigned int n, QemuEvent *event)
+static void wait_batch(RAMWaiter *w, unsigned int n, QemuEvent *event)
 {
     blocked_begin();
     for (unsigned int i = 0; i < n; i++) {
-        RAMBarrierWaiter *waiter = &w[i];
+        RAMWaiter *waiter = &w[i];
 
         for (;;) {
             qemu_event_reset(event);
-            if (!ram_barrier_page_missing(waiter->rb, waiter->offset)) {
+            if (!ram_wait_page_missing(waiter->rb, waiter->offset)) {
                 break;
             }
             qemu_event_wait(event);
         }
-        ram_barrier_del(waiter);
-        count_wait(&barrier.others, waiter);
+        ram_wait_del(waiter);
+        count_wait(&ram_wait.others, waiter);
     }
     blocked_end();
 }
 
-void ram_barrier_wait_slow(RAMBlock *rb, ram_addr_t offset, ram_addr_t length)
+void ram_wait_for_slow(RAMBlock *rb, ram_addr_t offset, ram_addr_t length)
 {
-    RAMBarrierWaiter w[WAIT_BATCH];
+    RAMWaiter w[WAIT_BATCH];
     ram_addr_t end = offset + length;
     ram_addr_t next;
     QemuEvent event;
@@ -309,8 +309,8 @@ void ram_barrier_wait_slow(RAMBlock *rb, ram_addr_t offset, ram_addr_t length)
      * after a grace period.
      */
     RCU_READ_LOCK_GUARD();
-    /* Pairs with ram_barrier_enable(). */
-    if (!qatomic_load_acquire(&ram_barrier_active)) {
+    /* Pairs with ram_wait_enable(). */
+    if (!qatomic_load_acquire(&ram_wait_active)) {
         return;
     }
     if (rb->receivedmap == NULL || offset >= rb->postcopy_length) {
@@ -320,7 +320,7 @@ void ram_barrier_wait_slow(RAMBlock *rb, ram_addr_t offset, ram_addr_t length)
     next = ROUND_DOWN(offset, rb->page_size);
 
     /* What is nearly always the case, without all that follows. */
-    while (next < end && !ram_barrier_page_missing(rb, next)) {
+    while (next < end && !ram_wait_page_missing(rb, next)) {
         next += rb->page_size;
     }
     if (next >= end) {
@@ -335,64 +335,64 @@ void ram_barrier_wait_slow(RAMBlock *rb, ram_addr_t offset, ram_addr_t length)
     qemu_event_destroy(&event);
 
     if (waited) {
-        stat64_add(&barrier.others.waits, 1);
-        trace_ram_barrier_waited(rb->idstr, offset, length);
+        stat64_add(&ram_wait.others.waits, 1);
+        trace_ram_wait_done(rb->idstr, offset, length);
     }
 }
 
-static void counters_reset(RAMBarrierCounters *counters)
+static void counters_reset(RAMWaitCounters *counters)
 {
     stat64_init(&counters->waits, 0);
-    for (int i = 0; i < RAM_BARRIER_LATENCY_BUCKETS; i++) {
+    for (int i = 0; i < RAM_WAIT_LATENCY_BUCKETS; i++) {
         stat64_init(&counters->latency[i], 0);
     }
 }
 
-void ram_barrier_enable(void (*notify)(void *opaque), void *opaque)
+void ram_wait_enable(void (*notify)(void *opaque), void *opaque)
 {
     static bool initialized;
 
     for (int i = 0; !initialized && i < NR_BUCKETS; i++) {
-        qemu_mutex_init(&barrier.buckets[i].lock);
-        QTAILQ_INIT(&barrier.buckets[i].waiters);
-        QTAILQ_INIT(&barrier.buckets[i].requests);
+        qemu_mutex_init(&ram_wait.buckets[i].lock);
+        QTAILQ_INIT(&ram_wait.buckets[i].waiters);
+        QTAILQ_INIT(&ram_wait.buckets[i].requests);
     }
     initialized = true;
 
-    counters_reset(&barrier.vcpus);
-    counters_reset(&barrier.others);
-    barrier.notify = notify;
-    barrier.opaque = opaque;
+    counters_reset(&ram_wait.vcpus);
+    counters_reset(&ram_wait.others);
+    ram_wait.notify = notify;
+    ram_wait.opaque = opaque;
     /*
      * Of the time before: hints at requests that were taken back before the
      * resolver came to them.  They would keep the first notify() from coming.
      */
-    barrier.pending = 0;
-    barrier.taken = 0;
+    ram_wait.pending = 0;
+    ram_wait.taken = 0;
     /*
-     * iothreads run; who sees that the barrier is on sees all of the above, and
+     * iothreads run; who sees that the RAM wait is on sees all of the above, and
      * RAMBlock.receivedmap.
      */
-    qatomic_store_release(&ram_barrier_active, true);
+    qatomic_store_release(&ram_wait_active, true);
 }
 
-void ram_barrier_disable(void)
+void ram_wait_disable(void)
 {
-    qatomic_set(&ram_barrier_active, false);
+    qatomic_set(&ram_wait_active, false);
     synchronize_rcu();
 }
 
-static void counters_read(const RAMBarrierCounters *counters,
+static void counters_read(const RAMWaitCounters *counters,
                           uint64_t *waits, uint64_t *latency)
 {
     *waits = stat64_get(&counters->waits);
-    for (int i = 0; i < RAM_BARRIER_LATENCY_BUCKETS; i++) {
+    for (int i = 0; i < RAM_WAIT_LATENCY_BUCKETS; i++) {
         latency[i] = stat64_get(&counters->latency[i]);
     }
 }
 
-void ram_barrier_stats(RAMBarrierStats *stats)
+void ram_wait_stats(RAMWaitStats *stats)
 {
-    counters_read(&barrier.vcpus, &stats->vcpu_waits, stats->vcpu_latency);
-    counters_read(&barrier.others, &stats->waits, stats->latency);
+    counters_read(&ram_wait.vcpus, &stats->vcpu_waits, stats->vcpu_latency);
+    counters_read(&ram_wait.others, &stats->waits, stats->latency);
 }

@@ -21,7 +21,7 @@
 #include "options.h"
 
 /*
- * Whoever gets at guest memory past the RAM barrier says so by itself, see
+ * Whoever gets at guest memory past the RAM wait says so by itself, see
  * system/ram-bypass.h.  Here is what is a matter of the memory or of the whole
  * VM, whoever uses it.
  */
