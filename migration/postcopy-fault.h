@@ -19,9 +19,11 @@
  * threads that read the stream, the tree of requested pages, recovery and
  * blocktime.
  *
- * The callbacks are in the order of their use.  Those that are NULL have
- * nothing to do.  Those that can fail return false with *@errp set.  All run in
- * the main thread with the BQL held unless they say otherwise.
+ * The callbacks are in the order of their use.  A backend that is chosen has
+ * supported_by_host(), setup(), fault_thread(), arm() and place(); the others
+ * are NULL if there is nothing to do.  Those that can fail return false with
+ * *@errp set.  All run in the main thread with the BQL held unless they say
+ * otherwise.
  */
 typedef struct PostcopyFaultOps {
     PostcopyFaultBackend backend;
@@ -40,10 +42,10 @@ typedef struct PostcopyFaultOps {
     bool (*discard_range)(RAMBlock *rb, uint64_t start, size_t length,
                           Error **errp);
 
-    /* Called before the guest's first page is discarded. */
+    /* The source begins to discard what it has sent and changed since. */
     bool (*prepare_discard)(MigrationIncomingState *mis, Error **errp);
 
-    /* The last discard is over.  An error ends in cleanup(). */
+    /* The last discard is over.  If it fails, there is nothing to undo. */
     bool (*setup)(MigrationIncomingState *mis, Error **errp);
 
     /* The thread that sends requests; see postcopy_ram_fault_thread(). */
@@ -91,7 +93,7 @@ typedef struct PostcopyFaultOps {
 
     /*
      * Undo arm() and setup(); the fault thread is gone.  Called without the BQL
-     * in the listen thread, or in the main thread if setup() or arm() failed.
+     * in the listen thread, or in the main thread if arm() failed.
      */
     bool (*cleanup)(MigrationIncomingState *mis, Error **errp);
 
@@ -132,6 +134,9 @@ void postcopy_fault_init(MigrationState *s);
  */
 bool postcopy_fault_caps_check(const bool *old_caps, const bool *new_caps,
                                Error **errp);
+
+/* Can the backend take pages from @addr?  Called before it is listened on. */
+bool postcopy_fault_transport_check(const MigrationAddress *addr, Error **errp);
 
 /* Can RAM be discarded like this?  Calls the backend, which reports errors. */
 int postcopy_fault_discard_range(RAMBlock *rb, uint64_t start, size_t length);
@@ -199,24 +204,6 @@ bool postcopy_fault_drained(MigrationIncomingState *mis);
 
 /* Is every page there?  If not, that is reported. */
 bool postcopy_fault_complete(MigrationIncomingState *mis);
-
-/* Shared by the backends' fault threads; see postcopy-ram.c. */
-int postcopy_request_page(MigrationIncomingState *mis, RAMBlock *rb,
-                          ram_addr_t start, uint64_t haddr);
-void postcopy_pause_fault_thread(MigrationIncomingState *mis);
-void mark_postcopy_blocktime_begin(uintptr_t addr, uint32_t ptid, RAMBlock *rb);
-void postcopy_blocktime_init(MigrationIncomingState *mis);
-
-/* userfaultfd's functions in postcopy-ram.c; see postcopy-userfaultfd.c. */
-bool userfaultfd_supported_by_host(MigrationIncomingState *mis, Error **errp);
-bool ufd_check_and_apply(int ufd, MigrationIncomingState *mis, Error **errp);
-int nhp_range(RAMBlock *rb, void *opaque);
-int ram_block_enable_notify(RAMBlock *rb, void *opaque);
-int cleanup_range(RAMBlock *rb, void *opaque);
-void *postcopy_ram_fault_thread(void *opaque);
-
-/* Can the backend take pages from @addr?  Called before it is listened on. */
-bool postcopy_fault_transport_check(const MigrationAddress *addr, Error **errp);
 
 /* What query-migrate says of the backend, and how info migrate prints it. */
 void postcopy_fault_fill_info(MigrationInfo *info);

@@ -102,21 +102,9 @@ static inline bool kvm_userfault_exit(uint64_t flags)
  *   and a number of bytes
  * @errp: says what the vCPU does that it can't be told for, and which one it is
  */
-#ifdef TARGET_I386
 bool kvm_arch_userfault_state_pages(CPUState *cpu,
                                     void (*fn)(hwaddr gpa, hwaddr length,
                                                void *opaque),
                                     void *opaque, Error **errp);
-#else
-/* No other architecture's KVM has KVM_CAP_USERFAULT. */
-static inline bool
-kvm_arch_userfault_state_pages(CPUState *cpu,
-                               void (*fn)(hwaddr gpa, hwaddr length,
-                                          void *opaque),
-                               void *opaque, Error **errp)
-{
-    return true;
-}
-#endif
 
 #endif /* ACCEL_KVM_KVM_USERFAULT_H */
