@@ -7,61 +7,33 @@
  */
 
 #include "qemu/osdep.h"
-#include "qemu/bitmap.h"
 #include "qemu/bitops.h"
-#include "qemu/memalign.h"
 #include "qemu/thread.h"
 #include "qemu/units.h"
-#include "exec/page-vary.h"
 #include "exec/ramblock.h"
 #include "migration/postcopy-claim.h"
+#include "ram-helpers.h"
 
-#define TARGET_BITS 12
-#define TARGET_SIZE (1UL << TARGET_BITS)
 #define HUGE_SIZE (64 * KiB)
 
 /* Time for a thread to do what it should not do. */
 #define SHORT_US 50000
 
-/* What page-vary has in a whole QEMU. */
-const TargetPageBits target_page = {
-    .decided = true,
-    .bits = TARGET_BITS,
-    .mask = -TARGET_SIZE,
-};
-
-static unsigned int rounds(unsigned int n)
-{
-#if defined(QEMU_SANITIZE_THREAD) || defined(QEMU_SANITIZE_ADDRESS)
-    n /= 10;
-#endif
-    return g_test_slow() ? 10 * n : n;
-}
-
 /* --- A block --- */
 
-static RAMBlock *block_new(size_t page_size, size_t npages)
+static RAMBlock *setup(size_t page_size, size_t npages)
 {
-    size_t size = npages * page_size;
-    RAMBlock *rb = g_new0(RAMBlock, 1);
+    RAMBlock *rb = block_new_mapped("block", page_size, npages);
 
-    g_strlcpy(rb->idstr, "block", sizeof(rb->idstr));
-    rb->page_size = page_size;
-    rb->used_length = rb->max_length = rb->postcopy_length = size;
-    rb->host = qemu_memalign(page_size, size);
-    memset(rb->host, 0, size);
-    rb->receivedmap = bitmap_new(size >> TARGET_BITS);
     postcopy_claims_init(rb);
     return rb;
 }
 
-static void block_free(RAMBlock *rb)
+static void teardown(RAMBlock *rb)
 {
     postcopy_claims_free(rb);
     g_assert_null(rb->postcopy_claims);
-    g_free(rb->receivedmap);
-    qemu_vfree(rb->host);
-    g_free(rb);
+    block_free(rb);
 }
 
 static void set_received(RAMBlock *rb, ram_addr_t offset)
@@ -127,7 +99,7 @@ static void *placer_all(void *opaque)
 static void run_race(size_t page_size, size_t npages, unsigned int fail_each)
 {
     for (unsigned int r = rounds(200); r; r--) {
-        RAMBlock *rb = block_new(page_size, npages);
+        RAMBlock *rb = setup(page_size, npages);
         Placer placers[2] = {
             { .rb = rb, .stamp = 1, .fail_each = fail_each },
             { .rb = rb, .stamp = 2 },
@@ -146,7 +118,7 @@ static void run_race(size_t page_size, size_t npages, unsigned int fail_each)
             }
         }
         g_assert_cmpint(written, ==, npages);
-        block_free(rb);
+        teardown(rb);
     }
 }
 
@@ -170,7 +142,7 @@ static void test_race_errors(void)
 /* A page that is being written keeps no other one from being written. */
 static void test_others(void)
 {
-    RAMBlock *rb = block_new(TARGET_SIZE, 4);
+    RAMBlock *rb = setup(TARGET_SIZE, 4);
 
     g_assert_true(postcopy_claim(rb, 0));
     g_assert_true(postcopy_claim(rb, TARGET_SIZE));
@@ -178,25 +150,25 @@ static void test_others(void)
     postcopy_claim_done(rb, TARGET_SIZE);
     g_assert_false(postcopy_claim(rb, TARGET_SIZE));
     g_assert_true(postcopy_claim(rb, 2 * TARGET_SIZE));
-    block_free(rb);
+    teardown(rb);
 }
 
 /* What came in precopy is not written again. */
 static void test_precopy(void)
 {
-    RAMBlock *rb = block_new(TARGET_SIZE, 2);
+    RAMBlock *rb = setup(TARGET_SIZE, 2);
 
     set_received(rb, 0);
     g_assert_true(postcopy_claim_taken(rb, 0));
     g_assert_false(postcopy_claim(rb, 0));
     g_assert_false(postcopy_claim_taken(rb, TARGET_SIZE));
     g_assert_true(postcopy_claim(rb, TARGET_SIZE));
-    block_free(rb);
+    teardown(rb);
 }
 
 static void test_taken(void)
 {
-    RAMBlock *rb = block_new(HUGE_SIZE, 2);
+    RAMBlock *rb = setup(HUGE_SIZE, 2);
 
     g_assert_false(postcopy_claim_taken(rb, 0));
     g_assert_true(postcopy_claim(rb, 0));
@@ -205,18 +177,18 @@ static void test_taken(void)
     postcopy_claim_drop(rb, 0);
     g_assert_false(postcopy_claim_taken(rb, 0));
     g_assert_true(postcopy_claim(rb, 0));
-    block_free(rb);
+    teardown(rb);
 }
 
 /* Another migration finds no claim. */
 static void test_again(void)
 {
-    RAMBlock *rb = block_new(TARGET_SIZE, 1);
+    RAMBlock *rb = setup(TARGET_SIZE, 1);
 
     g_assert_true(postcopy_claim(rb, 0));
     postcopy_claims_init(rb);
     g_assert_false(postcopy_claim_taken(rb, 0));
-    block_free(rb);
+    teardown(rb);
 }
 
 /* --- The second thread waits for the first --- */
@@ -247,7 +219,7 @@ static void start_second(Placer *p)
 
 static void test_waits(void)
 {
-    RAMBlock *rb = block_new(TARGET_SIZE, 2);
+    RAMBlock *rb = setup(TARGET_SIZE, 2);
     Placer second = { .rb = rb, .stamp = 2 };
 
     g_assert_true(postcopy_claim(rb, 0));
@@ -266,12 +238,12 @@ static void test_waits(void)
     qemu_thread_join(&second.thread);
     g_assert_cmpint(second.nr_claims, ==, 0);
     g_assert_cmpint(*page_stamp(rb, 0), ==, 1);
-    block_free(rb);
+    teardown(rb);
 }
 
 static void test_waits_error(void)
 {
-    RAMBlock *rb = block_new(TARGET_SIZE, 1);
+    RAMBlock *rb = setup(TARGET_SIZE, 1);
     Placer second = { .rb = rb, .stamp = 2 };
 
     g_assert_true(postcopy_claim(rb, 0));
@@ -280,7 +252,7 @@ static void test_waits_error(void)
     qemu_thread_join(&second.thread);
     g_assert_cmpint(second.nr_claims, ==, 1);
     g_assert_cmpint(*page_stamp(rb, 0), ==, 2);
-    block_free(rb);
+    teardown(rb);
 }
 
 int main(int argc, char **argv)

@@ -8,30 +8,20 @@
 
 #include "qemu/osdep.h"
 #include "qapi/error.h"
-#include "qemu/bitmap.h"
 #include "qemu/bitops.h"
 #include "qemu/coroutine.h"
 #include "qemu/main-loop.h"
 #include "qemu/rcu.h"
-#include "exec/page-vary.h"
 #include "exec/ramblock.h"
 #include "migration/postcopy-gate.h"
 #include "system/ram-wait.h"
+#include "ram-helpers.h"
 
-#define TARGET_BITS 12
-#define PAGE        (1UL << TARGET_BITS)
-#define NR_PAGES    256
-
-/* What page-vary has in a whole QEMU. */
-const TargetPageBits target_page = {
-    .decided = true,
-    .bits = TARGET_BITS,
-    .mask = -PAGE,
-};
+#define NR_PAGES 256
 
 /* --- A block whose pages are missing --- */
 
-static RAMBlock block;
+static RAMBlock *block;
 static unsigned int opened;
 
 static void notify(void *opaque)
@@ -40,18 +30,16 @@ static void notify(void *opaque)
 
 static void setup(void)
 {
-    block.page_size = PAGE;
-    block.used_length = block.postcopy_length = NR_PAGES * PAGE;
-    block.receivedmap = bitmap_new(NR_PAGES);
+    block = block_new("block", TARGET_SIZE, NR_PAGES);
     qatomic_set(&opened, 0);
     ram_wait_enable(notify, NULL);
 }
 
 static void place(unsigned int page)
 {
-    if (!test_bit(page, block.receivedmap)) {
-        set_bit_atomic(page, block.receivedmap);
-        ram_wait_page_present(&block, page * PAGE);
+    if (!test_bit(page, block->receivedmap)) {
+        set_bit_atomic(page, block->receivedmap);
+        ram_wait_page_present(block, page * TARGET_SIZE);
     }
 }
 
@@ -61,7 +49,7 @@ static void teardown(void)
         place(i);
     }
     ram_wait_disable();
-    g_free(block.receivedmap);
+    block_free(block);
 }
 
 /* Takes all requests: how many, and a bit for each page of the first 64. */
@@ -72,8 +60,8 @@ static unsigned int take_requests(uint64_t *pages)
 
     *pages = 0;
     for (; ram_wait_next_request(&req); n++) {
-        if (req.offset < 64 * PAGE) {
-            *pages |= 1ULL << (req.offset / PAGE);
+        if (req.offset < 64 * TARGET_SIZE) {
+            *pages |= 1ULL << (req.offset / TARGET_SIZE);
         }
     }
     return n;
@@ -95,7 +83,7 @@ static void test_together(void)
     setup();
     g_assert_true(postcopy_gate_is_open(gate));
     place(2);
-    postcopy_gate_add_range(gate, &block, PAGE + 1, 4 * PAGE);
+    postcopy_gate_add_range(gate, block, TARGET_SIZE + 1, 4 * TARGET_SIZE);
     g_assert_cmpuint(postcopy_gate_pages(gate), ==, 4);
     g_assert_true(postcopy_gate_close(gate, count_opened, &opened));
     g_assert_false(postcopy_gate_is_open(gate));
@@ -120,7 +108,7 @@ static void test_nothing_missing(void)
 
     setup();
     place(7);
-    postcopy_gate_add(gate, &block, 7 * PAGE);
+    postcopy_gate_add(gate, block, 7 * TARGET_SIZE);
     g_assert_false(postcopy_gate_close(gate, count_opened, &opened));
     g_assert_true(postcopy_gate_is_open(gate));
     g_assert_cmpuint(opened, ==, 0);
@@ -136,9 +124,9 @@ static void test_soon(void)
     uint64_t pages;
 
     setup();
-    postcopy_gate_add(gate, &block, 0);
+    postcopy_gate_add(gate, block, 0);
     postcopy_gate_soon(gate);
-    postcopy_gate_add(gate, &block, PAGE);
+    postcopy_gate_add(gate, block, TARGET_SIZE);
     g_assert_true(postcopy_gate_close(gate, count_opened, &opened));
     g_assert_cmpuint(take_requests(&pages), ==, 2);
     g_assert_cmphex(pages, ==, 3);
@@ -161,7 +149,7 @@ static void test_reset(void)
 
     setup();
     for (unsigned int i = 0; i < 3; i++) {
-        postcopy_gate_add_range(gate, &block, 0, 10 * PAGE);
+        postcopy_gate_add_range(gate, block, 0, 10 * TARGET_SIZE);
         g_assert_true(postcopy_gate_close(gate, count_opened, &opened));
         postcopy_gate_reset(gate);
         g_assert_true(postcopy_gate_is_open(gate));
@@ -173,7 +161,7 @@ static void test_reset(void)
     }
     g_assert_cmpuint(opened, ==, 0);
 
-    postcopy_gate_add(gate, &block, 10 * PAGE);
+    postcopy_gate_add(gate, block, 10 * TARGET_SIZE);
     g_assert_true(postcopy_gate_close(gate, count_opened, &opened));
     place(10);
     g_assert_cmpuint(opened, ==, 1);
@@ -188,11 +176,11 @@ static void test_block_gone(void)
     RAMBlock *gone = g_new0(RAMBlock, 1);
 
     setup();
-    *gone = block;
-    postcopy_gate_add(gate, gone, PAGE);
+    *gone = *block;
+    postcopy_gate_add(gate, gone, TARGET_SIZE);
     g_assert_true(postcopy_gate_close(gate, count_opened, &opened));
-    set_bit_atomic(1, block.receivedmap);
-    ram_wait_page_present(gone, PAGE);
+    set_bit_atomic(1, block->receivedmap);
+    ram_wait_page_present(gone, TARGET_SIZE);
     g_assert_cmpuint(opened, ==, 1);
     g_free(gone);
     postcopy_gate_reset(gate);
@@ -229,7 +217,8 @@ static void test_race(void)
                            QEMU_THREAD_JOINABLE);
         for (unsigned int page = 0; page < NR_PAGES - 4; page++) {
             postcopy_gate_reset(gate);
-            postcopy_gate_add_range(gate, &block, page * PAGE, 4 * PAGE);
+            postcopy_gate_add_range(gate, block, page * TARGET_SIZE,
+                                    4 * TARGET_SIZE);
             if (!postcopy_gate_pages(gate)) {
                 continue;
             }
@@ -259,11 +248,11 @@ static void test_wait_thread(void)
     QemuThread thread;
 
     setup();
-    postcopy_gate_add(gate, &block, 9 * PAGE);
+    postcopy_gate_add(gate, block, 9 * TARGET_SIZE);
     qemu_thread_create(&thread, "place", place_later, GUINT_TO_POINTER(9),
                        QEMU_THREAD_JOINABLE);
     postcopy_gate_wait(gate);
-    g_assert_true(test_bit(9, block.receivedmap));
+    g_assert_true(test_bit(9, block->receivedmap));
     postcopy_gate_free(gate);
     qemu_thread_join(&thread);
     teardown();
@@ -276,7 +265,7 @@ static void coroutine_fn wait_co(void *opaque)
 {
     PostcopyGate *gate = postcopy_gate_new();
 
-    postcopy_gate_add(gate, &block, 3 * PAGE);
+    postcopy_gate_add(gate, block, 3 * TARGET_SIZE);
     postcopy_gate_wait(gate);
     postcopy_gate_free(gate);
     co_done = true;

@@ -12,57 +12,17 @@
 #include "qemu/bitops.h"
 #include "qemu/host-utils.h"
 #include "qemu/lockable.h"
-#include "qemu/memalign.h"
 #include "qemu/rcu.h"
 #include "qemu/timer.h"
 #include "qemu/units.h"
-#include "exec/page-vary.h"
 #include "exec/ramblock.h"
 #include "system/ram-wait.h"
 #include "system/userfault-view.h"
+#include "ram-helpers.h"
 
-#define TARGET_BITS 12
-#define TARGET_SIZE (1UL << TARGET_BITS)
 #define HUGE_SIZE (2 * MiB)
 
-/* What page-vary has in a whole QEMU. */
-const TargetPageBits target_page = {
-    .decided = true,
-    .bits = TARGET_BITS,
-    .mask = -TARGET_SIZE,
-};
-
-/* As many as the time allows: -m slow is for those who have more of it. */
-static unsigned int rounds(unsigned int n)
-{
-#if defined(QEMU_SANITIZE_THREAD) || defined(QEMU_SANITIZE_ADDRESS)
-    n /= 10;
-#endif
-    return g_test_slow() ? 10 * n : n;
-}
-
-/* --- A RAMBlock, and pages that arrive in it --- */
-
-static RAMBlock *block_new(const char *name, size_t page_size, size_t npages)
-{
-    size_t size = npages * page_size;
-    RAMBlock *rb = g_new0(RAMBlock, 1);
-
-    g_strlcpy(rb->idstr, name, sizeof(rb->idstr));
-    rb->page_size = page_size;
-    rb->used_length = rb->max_length = rb->postcopy_length = size;
-    rb->host = qemu_memalign(page_size, size);
-    memset(rb->host, 0, size);
-    rb->receivedmap = bitmap_new(size >> TARGET_BITS);
-    return rb;
-}
-
-static void block_free(RAMBlock *rb)
-{
-    g_free(rb->receivedmap);
-    qemu_vfree(rb->host);
-    g_free(rb);
-}
+/* --- Pages that arrive in a block --- */
 
 /* All pages are missing, for another migration. */
 static void block_clear(RAMBlock *rb)
@@ -291,7 +251,7 @@ static void waiter_del(Waiter *waiter, bool present)
 /* Also before it was enabled for the first time: no lock is ready. */
 static void test_off(void)
 {
-    RAMBlock *rb = block_new("off", TARGET_SIZE, 4);
+    RAMBlock *rb = block_new_mapped("off", TARGET_SIZE, 4);
     Waiter waiter;
 
     g_assert_false(ram_wait_active);
@@ -320,7 +280,7 @@ static void assert_idle(void)
 
 static void test_present(void)
 {
-    RAMBlock *rb = block_new("present", TARGET_SIZE, 100);
+    RAMBlock *rb = block_new_mapped("present", TARGET_SIZE, 100);
     Waiter waiter;
 
     enable();
@@ -337,7 +297,7 @@ static void test_present(void)
 
 static void test_one(void)
 {
-    RAMBlock *rb = block_new("one", TARGET_SIZE, 4);
+    RAMBlock *rb = block_new_mapped("one", TARGET_SIZE, 4);
     ram_addr_t page = 2 * TARGET_SIZE;
     Access *a;
 
@@ -360,7 +320,7 @@ static void test_one(void)
 static void test_straddle(void)
 {
     for (int first = 0; first < 2; first++) {
-        RAMBlock *rb = block_new("straddle", TARGET_SIZE, 4);
+        RAMBlock *rb = block_new_mapped("straddle", TARGET_SIZE, 4);
         ram_addr_t pages[2] = { TARGET_SIZE, 2 * TARGET_SIZE };
         ram_addr_t seen = 0;
         Access *a;
@@ -388,7 +348,7 @@ static void test_straddle(void)
 static void test_batch(void)
 {
     enum { NPAGES = 75, FIRST = 3, LAST = 70 };
-    RAMBlock *rb = block_new("batch", TARGET_SIZE, NPAGES);
+    RAMBlock *rb = block_new_mapped("batch", TARGET_SIZE, NPAGES);
     g_autofree unsigned long *asked = bitmap_new(NPAGES);
     unsigned int missing = 0, nr = 0;
     RAMWaitRequest stack[NPAGES];
@@ -432,7 +392,7 @@ static void test_batch(void)
 
 static void test_beyond(void)
 {
-    RAMBlock *rb = block_new("beyond", TARGET_SIZE, 8);
+    RAMBlock *rb = block_new_mapped("beyond", TARGET_SIZE, 8);
     unsigned long *map = rb->receivedmap;
     Access *a;
 
@@ -465,7 +425,7 @@ static void test_beyond(void)
 static void test_shared(gconstpointer opaque)
 {
     unsigned int nr = GPOINTER_TO_UINT(opaque);
-    RAMBlock *rb = block_new("shared", TARGET_SIZE, 2);
+    RAMBlock *rb = block_new_mapped("shared", TARGET_SIZE, 2);
     g_autofree Access **a = g_new(Access *, nr);
     g_autoptr(GHashTable) tids = g_hash_table_new(NULL, NULL);
     RAMWaitStats stats;
@@ -505,7 +465,7 @@ static void check_many(unsigned int nblocks, unsigned int npages)
 
     enable();
     for (int i = 0; i < nblocks; i++) {
-        rb[i] = block_new("many", TARGET_SIZE, npages);
+        rb[i] = block_new_mapped("many", TARGET_SIZE, npages);
     }
     for (int i = 0; i < count; i++) {
         waiter_init(&waiters[i], rb[i % nblocks], i / nblocks * TARGET_SIZE);
@@ -544,7 +504,7 @@ static void test_many(void)
 
 static void test_notify(void)
 {
-    RAMBlock *rb = block_new("notify", TARGET_SIZE, 100);
+    RAMBlock *rb = block_new_mapped("notify", TARGET_SIZE, 100);
     g_autofree Waiter *waiters = g_new(Waiter, 100);
     RAMWaitRequest req;
     int n = 0;
@@ -592,7 +552,7 @@ static void test_notify(void)
 
 static void test_del_before(void)
 {
-    RAMBlock *rb = block_new("del", TARGET_SIZE, 2);
+    RAMBlock *rb = block_new_mapped("del", TARGET_SIZE, 2);
     RAMWaitRequest req;
     Waiter waiters[3];
 
@@ -622,7 +582,7 @@ static void test_del_before(void)
 
 static void test_del_after(void)
 {
-    RAMBlock *rb = block_new("del", TARGET_SIZE, 1);
+    RAMBlock *rb = block_new_mapped("del", TARGET_SIZE, 1);
     RAMWaitRequest req;
     Waiter waiters[2];
 
@@ -644,91 +604,22 @@ static void test_del_after(void)
     block_free(rb);
 }
 
-/*
- * Two threads meet, and do something with a number of pages at the same time.
- * They do not start together, nor go at the same speed: most races are only a
- * few instructions wide.
- */
-enum { RACE_PAGES = 8 };
-
-typedef struct Race {
-    QemuThread thread;
-    RAMBlock *rb;
-    unsigned int rounds;
-    void (*other)(struct Race *race, ram_addr_t offset);
-    unsigned int arrived;
-    /* Of race_drain(). */
-    unsigned int taken;
-    unsigned int notified;
-} Race;
-
-/* The n-th meeting, from 1 on. */
-static void race_meet(Race *race, unsigned int n)
-{
-    qatomic_inc(&race->arrived);
-    for (int i = 0; qatomic_load_acquire(&race->arrived) < 2 * n; i++) {
-        if (i > 100) {
-            sched_yield();
-        }
-    }
-}
-
-static void race_start(Race *race, unsigned int round)
-{
-    race_meet(race, 2 * round + 1);
-}
-
-static void race_finish(Race *race, unsigned int round)
-{
-    race_meet(race, 2 * round + 2);
-}
-
-static void race_skew(unsigned int loops)
-{
-    while (loops--) {
-        barrier();
-    }
-}
-
-static ram_addr_t race_page(Race *race, unsigned int round, unsigned int i)
-{
-    return (round * RACE_PAGES + i) % 64 * TARGET_SIZE;
-}
-
-static void *race_thread(void *opaque)
-{
-    Race *race = opaque;
-
-    rcu_register_thread();
-    for (unsigned int i = 0; i < race->rounds; i++) {
-        race_start(race, i);
-        race_skew(i % 331);
-        for (int j = 0; j < RACE_PAGES; j++) {
-            race->other(race, race_page(race, i, j));
-            race_skew(i % 29);
-        }
-        race_finish(race, i);
-    }
-    rcu_unregister_thread();
-    return NULL;
-}
-
-static void race_begin(Race *race, unsigned int nr,
+static void race_setup(Race *race, unsigned int nr,
                        void (*other)(Race *race, ram_addr_t offset))
 {
     *race = (Race) {
         .rb = block_new("race", TARGET_SIZE, 64),
         .rounds = nr,
+        .pause = 29,
         .other = other,
     };
     enable();
-    qemu_thread_create(&race->thread, "race", race_thread, race,
-                       QEMU_THREAD_JOINABLE);
+    race_begin(race);
 }
 
-static void race_end(Race *race)
+static void race_teardown(Race *race)
 {
-    qemu_thread_join(&race->thread);
+    race_end(race);
     disable();
     block_free(race->rb);
 }
@@ -755,11 +646,10 @@ static void test_race_add(void)
     bool added[RACE_PAGES];
     Race race;
 
-    race_begin(&race, rounds(200000), race_present);
+    race_setup(&race, rounds(200000), race_present);
     for (unsigned int i = 0; i < race.rounds; i++) {
         race_waiters(&race, i, waiters);
         race_start(&race, i);
-        race_skew(i % 97);
         for (int j = 0; j < RACE_PAGES; j++) {
             added[j] = waiter_add(&waiters[j]);
         }
@@ -772,7 +662,7 @@ static void test_race_add(void)
             }
         }
     }
-    race_end(&race);
+    race_teardown(&race);
 }
 
 static void race_take_and_present(Race *race, ram_addr_t offset)
@@ -792,14 +682,13 @@ static void test_race_del(void)
     Race race;
 
     memset(gone, 0xa5, sizeof(gone));
-    race_begin(&race, rounds(200000), race_take_and_present);
+    race_setup(&race, rounds(200000), race_take_and_present);
     for (unsigned int i = 0; i < race.rounds; i++) {
         race_waiters(&race, i, waiters);
         for (int j = 0; j < RACE_PAGES; j++) {
             g_assert_true(waiter_add(&waiters[j]));
         }
         race_start(&race, i);
-        race_skew(i % 97);
         for (int j = 0; j < RACE_PAGES; j++) {
             bool present = ram_wait_del(&waiters[j].w);
 
@@ -809,16 +698,23 @@ static void test_race_del(void)
         race_finish(&race, i);
         g_assert_cmpmem(waiters, sizeof(waiters), gone, sizeof(gone));
     }
-    race_end(&race);
+    race_teardown(&race);
 }
+
+typedef struct DrainRace {
+    Race race;
+    unsigned int taken;
+    unsigned int notified;
+} DrainRace;
 
 static void race_drain(Race *race, ram_addr_t offset)
 {
+    DrainRace *drain = container_of(race, DrainRace, race);
     RAMWaitRequest req;
 
-    race->notified = qatomic_read(&notified.nr);
+    drain->notified = qatomic_read(&notified.nr);
     while (ram_wait_next_request(&req)) {
-        race->taken++;
+        drain->taken++;
     }
 }
 
@@ -827,33 +723,33 @@ static void test_race_notify(void)
 {
     Waiter waiters[RACE_PAGES];
     RAMWaitRequest req;
-    Race race;
+    DrainRace drain;
+    Race *race = &drain.race;
 
-    race_begin(&race, rounds(100000), race_drain);
-    for (unsigned int i = 0; i < race.rounds; i++) {
+    race_setup(race, rounds(100000), race_drain);
+    for (unsigned int i = 0; i < race->rounds; i++) {
         unsigned int left = 0;
 
-        race.taken = 0;
-        race_waiters(&race, i, waiters);
-        race_start(&race, i);
-        race_skew(i % 97);
+        drain.taken = 0;
+        race_waiters(race, i, waiters);
+        race_start(race, i);
         for (int j = 0; j < RACE_PAGES; j++) {
             g_assert_true(waiter_add(&waiters[j]));
         }
-        race_finish(&race, i);
+        race_finish(race, i);
 
         while (ram_wait_next_request(&req)) {
             left++;
         }
-        g_assert_cmpuint(race.taken + left, ==, RACE_PAGES);
+        g_assert_cmpuint(drain.taken + left, ==, RACE_PAGES);
         if (left) {
-            g_assert_cmpuint(notified.nr, >, race.notified);
+            g_assert_cmpuint(notified.nr, >, drain.notified);
         }
         for (int j = 0; j < RACE_PAGES; j++) {
             waiter_del(&waiters[j], false);
         }
     }
-    race_end(&race);
+    race_teardown(race);
 }
 
 /* --- Many threads that wait for random pages, several migrations long --- */
@@ -1029,7 +925,7 @@ static void stress_run(Stress *s, unsigned int nr_resolvers)
 
 static void stress(size_t page_size, size_t npages, unsigned int migrations)
 {
-    RAMBlock *rb = block_new("stress", page_size, npages);
+    RAMBlock *rb = block_new_mapped("stress", page_size, npages);
 
     for (int i = 0; i < migrations; i++) {
         g_autofree unsigned long *claimed = bitmap_new(npages);
@@ -1065,7 +961,7 @@ static void test_stress_huge(void)
 
 static void test_huge(void)
 {
-    RAMBlock *rb = block_new("huge", HUGE_SIZE, 4);
+    RAMBlock *rb = block_new_mapped("huge", HUGE_SIZE, 4);
     ram_addr_t seen = 0;
     Access *a, *b;
 
@@ -1103,7 +999,7 @@ static uint64_t sum(const uint64_t *latency)
 
 static void test_stats(void)
 {
-    RAMBlock *rb = block_new("stats", TARGET_SIZE, 8);
+    RAMBlock *rb = block_new_mapped("stats", TARGET_SIZE, 8);
     RAMWaitStats stats;
     RAMWaitRequest req;
     Waiter waiter;
@@ -1149,7 +1045,7 @@ static void test_stats(void)
 
 static void test_stuck(void)
 {
-    RAMBlock *rb = block_new("stuck", TARGET_SIZE, 8);
+    RAMBlock *rb = block_new_mapped("stuck", TARGET_SIZE, 8);
     int64_t before, stuck;
     Waiter waiter;
     Access *a, *b;
@@ -1240,7 +1136,7 @@ static void die_quietly(void)
 
 static void test_resolver_wait(void)
 {
-    RAMBlock *rb = block_new("resolver", TARGET_SIZE, 1);
+    RAMBlock *rb = block_new_mapped("resolver", TARGET_SIZE, 1);
 
     die_quietly();
     /* Even if it would not have to wait, this time. */
@@ -1250,7 +1146,7 @@ static void test_resolver_wait(void)
 
 static void test_resolver_add(void)
 {
-    RAMBlock *rb = block_new("resolver", TARGET_SIZE, 1);
+    RAMBlock *rb = block_new_mapped("resolver", TARGET_SIZE, 1);
     Waiter waiter;
 
     die_quietly();
@@ -1260,7 +1156,7 @@ static void test_resolver_add(void)
 
 static void test_unaligned(void)
 {
-    RAMBlock *rb = block_new("unaligned", HUGE_SIZE, 1);
+    RAMBlock *rb = block_new_mapped("unaligned", HUGE_SIZE, 1);
     Waiter waiter;
 
     die_quietly();
@@ -1278,7 +1174,7 @@ static void assert_dies(const char *path, const char *message)
 
 static void test_resolver(void)
 {
-    RAMBlock *rb = block_new("resolver", TARGET_SIZE, 2);
+    RAMBlock *rb = block_new_mapped("resolver", TARGET_SIZE, 2);
     Access *a;
 
     assert_dies("/ram-wait/resolver/subprocess/wait",
@@ -1305,7 +1201,7 @@ static void test_resolver(void)
 /* A request that was not taken in the first one is not in the way. */
 static void test_again(void)
 {
-    RAMBlock *rb = block_new("again", TARGET_SIZE, 200);
+    RAMBlock *rb = block_new_mapped("again", TARGET_SIZE, 200);
     Waiter waiter;
     Access *a;
 
@@ -1354,7 +1250,7 @@ static void *toggle_thread(void *opaque)
 /* An iothread does not stop when the RAM wait is switched on or off. */
 static void test_toggle(void)
 {
-    RAMBlock *rb = block_new("toggle", TARGET_SIZE, 16);
+    RAMBlock *rb = block_new_mapped("toggle", TARGET_SIZE, 16);
     Toggle t = { .rb = rb };
 
     qemu_thread_create(&t.thread, "toggle", toggle_thread, &t,

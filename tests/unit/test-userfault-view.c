@@ -12,46 +12,13 @@
 #include "qemu/lockable.h"
 #include "qemu/rcu.h"
 #include "qemu/thread.h"
-#include "exec/page-vary.h"
 #include "exec/ramblock.h"
 #include "system/userfault-view.h"
+#include "ram-helpers.h"
 
-#define TARGET_BITS 12
-#define TARGET_SIZE (1UL << TARGET_BITS)
-
-/* What page-vary has in a whole QEMU. */
-const TargetPageBits target_page = {
-    .decided = true,
-    .bits = TARGET_BITS,
-    .mask = -TARGET_SIZE,
-};
-
-/* As many as the time allows: -m slow is for those who have more of it. */
-static unsigned int rounds(unsigned int n)
+static RAMBlock *pages_new(size_t npages)
 {
-#if defined(QEMU_SANITIZE_THREAD) || defined(QEMU_SANITIZE_ADDRESS)
-    n /= 10;
-#endif
-    return g_test_slow() ? 10 * n : n;
-}
-
-static RAMBlock *block_new(size_t npages)
-{
-    RAMBlock *rb = g_new0(RAMBlock, 1);
-
-    g_strlcpy(rb->idstr, "ram", sizeof(rb->idstr));
-    rb->page_size = TARGET_SIZE;
-    rb->used_length = rb->max_length = rb->postcopy_length =
-        npages * TARGET_SIZE;
-    rb->receivedmap = bitmap_new(npages);
-    return rb;
-}
-
-static void block_free(RAMBlock *rb)
-{
-    g_assert_true(QLIST_EMPTY(&rb->userfault_views));
-    g_free(rb->receivedmap);
-    g_free(rb);
+    return block_new("ram", TARGET_SIZE, npages);
 }
 
 static size_t block_pages(RAMBlock *rb)
@@ -164,7 +131,7 @@ static void assert_new_view(UserfaultView *view, RAMBlock *rb, size_t page,
 
 static void test_none(void)
 {
-    RAMBlock *rb = block_new(200);
+    RAMBlock *rb = pages_new(200);
     unsigned long *map = rb->receivedmap;
 
     /* Not migrated. */
@@ -195,7 +162,7 @@ static void test_one(void)
 
     for (int page = 0; page < NPAGES; page++) {
         for (int inverted = 0; inverted < 2; inverted++) {
-            RAMBlock *rb = block_new(NPAGES);
+            RAMBlock *rb = pages_new(NPAGES);
             UserfaultView *view;
 
             bitmap_fill(rb->receivedmap, NPAGES);
@@ -244,7 +211,7 @@ static void random_arrivals(GRand *rand, RAMBlock *rb, UserfaultView *view)
 
 static void check_random(GRand *rand, size_t offset, size_t npages)
 {
-    RAMBlock *rb = block_new(offset + npages + g_rand_int_range(rand, 0, 80));
+    RAMBlock *rb = pages_new(offset + npages + g_rand_int_range(rand, 0, 80));
     UserfaultView *view;
 
     random_map(rand, rb->receivedmap, block_pages(rb));
@@ -291,7 +258,7 @@ static void test_clear(void)
 
     for (int start = 0; start < NPAGES; start++) {
         for (int n = 1; n <= NPAGES - start; n += 1 + n / 3) {
-            RAMBlock *rb = block_new(NPAGES);
+            RAMBlock *rb = pages_new(NPAGES);
             UserfaultView *view = view_new(rb, FIRST, COUNT);
 
             arrive(rb, start, n);
@@ -306,8 +273,8 @@ static void test_clear(void)
 /* A page is cleared wherever it is seen, and only in its own block. */
 static void test_alias(void)
 {
-    RAMBlock *rb = block_new(256);
-    RAMBlock *other = block_new(256);
+    RAMBlock *rb = pages_new(256);
+    RAMBlock *other = pages_new(256);
     UserfaultView *other_view = view_new(other, 0, 256);
     UserfaultView *views[] = {
         view_new(rb, 0, 256),
@@ -363,7 +330,7 @@ static void *early_thread(void *opaque)
 static void test_early(void)
 {
     for (int i = 0; i < rounds(2000); i++) {
-        Early e = { .rb = block_new(2) };
+        Early e = { .rb = pages_new(2) };
         UserfaultView *view;
 
         qemu_thread_create(&e.thread, "early", early_thread, &e,
@@ -382,72 +349,10 @@ static void test_early(void)
     drain_rcu();
 }
 
-/*
- * Two threads meet, and do something with a number of pages at the same time.
- * They do not start together, nor go at the same speed: the race is only a few
- * instructions wide.
- */
-enum { RACE_PAGES = 8 };
-
-typedef struct Race {
-    QemuThread thread;
-    RAMBlock *rb;
-    unsigned int rounds;
-    unsigned int arrived;
-} Race;
-
-/* The n-th meeting, from 1 on. */
-static void race_meet(Race *race, unsigned int n)
+static void race_arrive(Race *race, ram_addr_t offset)
 {
-    qatomic_inc(&race->arrived);
-    for (int i = 0; qatomic_load_acquire(&race->arrived) < 2 * n; i++) {
-        if (i > 100) {
-            sched_yield();
-        }
-    }
-}
-
-static void race_start(Race *race, unsigned int round)
-{
-    race_meet(race, 2 * round + 1);
-}
-
-static void race_finish(Race *race, unsigned int round)
-{
-    race_meet(race, 2 * round + 2);
-}
-
-static void race_skew(unsigned int loops)
-{
-    while (loops--) {
-        barrier();
-    }
-}
-
-static size_t race_page(Race *race, unsigned int round, unsigned int i)
-{
-    return (round * RACE_PAGES + i) % block_pages(race->rb);
-}
-
-static void *race_thread(void *opaque)
-{
-    Race *race = opaque;
-
-    rcu_register_thread();
-    for (unsigned int i = 0; i < race->rounds; i++) {
-        race_start(race, i);
-        race_skew(i % 331);
-        for (int j = 0; j < RACE_PAGES; j++) {
-            size_t page = race_page(race, i, j);
-
-            set_bit_atomic(page, race->rb->receivedmap);
-            userfault_views_clear(race->rb, page * TARGET_SIZE, TARGET_SIZE);
-            race_skew(i % 61);
-        }
-        race_finish(race, i);
-    }
-    rcu_unregister_thread();
-    return NULL;
+    set_bit_atomic(offset >> TARGET_BITS, race->rb->receivedmap);
+    userfault_views_clear(race->rb, offset, TARGET_SIZE);
 }
 
 /*
@@ -458,20 +363,22 @@ static void test_race_new(void)
 {
     UserfaultView *views[RACE_PAGES];
     Race race = {
-        .rb = block_new(64),
+        .rb = pages_new(64),
         .rounds = rounds(200000),
+        .pause = 61,
+        .other = race_arrive,
     };
 
-    qemu_thread_create(&race.thread, "race", race_thread, &race,
-                       QEMU_THREAD_JOINABLE);
+    race_begin(&race);
     for (unsigned int i = 0; i < race.rounds; i++) {
         for (int j = 0; j < RACE_PAGES; j++) {
-            clear_bit(race_page(&race, i, j), race.rb->receivedmap);
+            clear_bit(race_page(&race, i, j) >> TARGET_BITS,
+                      race.rb->receivedmap);
         }
         race_start(&race, i);
-        race_skew(i % 97);
         for (int j = 0; j < RACE_PAGES; j++) {
-            views[j] = view_new(race.rb, race_page(&race, i, j), 1);
+            views[j] = userfault_view_new(race.rb, race_page(&race, i, j),
+                                          TARGET_SIZE);
         }
         race_finish(&race, i);
 
@@ -483,7 +390,7 @@ static void test_race_new(void)
             drain_rcu();
         }
     }
-    qemu_thread_join(&race.thread);
+    race_end(&race);
     block_free(race.rb);
     drain_rcu();
 }
@@ -609,7 +516,7 @@ static void test_stress(void)
         g_autofree unsigned long *claimed = bitmap_new(NPAGES);
         QemuThread place[2], kvm, slots;
         Stress s = {
-            .rb = block_new(NPAGES),
+            .rb = pages_new(NPAGES),
             .contents = contents,
             .claimed = claimed,
             .seed = i * 10,
@@ -659,7 +566,7 @@ static void *clearer_thread(void *opaque)
 /* Views go, and their memory with them, while others look for bits to clear. */
 static void test_free(void)
 {
-    Clearer c = { .rb = block_new(200) };
+    Clearer c = { .rb = pages_new(200) };
     UserfaultView *views[8] = { };
 
     qemu_thread_create(&c.thread, "clear", clearer_thread, &c,
