@@ -247,7 +247,7 @@ class Hop:
                              f'not {wanted}')
         stats = info.get('kvm-userfault', {})
         self.result['vcpu_faults'] = stats.get('vcpu-faults')
-        self.result['barrier_waits'] = stats.get('barrier-waits')
+        self.result['barrier_waits'] = stats.get('ram-waits')
 
     def verify(self) -> None:
         """The guest has checked all of its memory since the last page came."""

@@ -380,8 +380,8 @@ class WaitsTest(unittest.TestCase):
                 log.flush()
                 return len(waits.look())
             fault = 'kvm_memory_fault start 0x1000 size 0x1000 flags 0x10'
-            ask = 'ram_barrier_request pc.ram offset 0x{} tid {}'
-            come = 'ram_barrier_resume pc.ram offset 0x{} tid {}'
+            ask = 'ram_wait_request pc.ram offset 0x{} tid {}'
+            come = 'ram_wait_resume pc.ram offset 0x{} tid {}'
             self.assertEqual(look(fault, ask.format(1000, 7)), 0)
             self.assertEqual(look(come.format(1000, 7)), 0)
             self.assertEqual(look(ask.format(2000, 7)), 1)

@@ -7,8 +7,8 @@ from pathlib import Path
 import re
 from typing import Collection, List, Set, Tuple
 
-TRACE = ['-trace', 'kvm_memory_fault', '-trace', 'ram_barrier_re*']
-EVENT = re.compile(r'\b(kvm_memory_fault|ram_barrier_re(?:quest|sume))'
+TRACE = ['-trace', 'kvm_memory_fault', '-trace', 'ram_wait_re*']
+EVENT = re.compile(r'\b(kvm_memory_fault|ram_wait_re(?:quest|sume))'
                    r' (?:(\S+) offset (0x\w+) tid (\d+))?')
 
 Page = Tuple[str, str]
@@ -53,7 +53,7 @@ class Waits:
         page = (block, offset)
         if name == 'kvm_memory_fault':
             self.faults += 1
-        elif name == 'ram_barrier_resume':
+        elif name == 'ram_wait_resume':
             self.devices.discard(page)
         elif int(tid) in self.vcpus and self.faults:
             self.faults = 0
