@@ -87,7 +87,7 @@ bench: demo-parts base-qemu
 clean:
 	rm -rf build/qemu build/linux-* build/selftests* build/unpatched
 	rm -rf build/unit-* build/check build/host build/jobs build/results build/stock
-	rm -rf build/bochs
+	rm -rf build/bochs build/mypy
 	rm -rf build/guest build/guest-cloud build/demo* build/bench
 
 .PHONY: distclean

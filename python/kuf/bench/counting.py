@@ -1,14 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The emulated host as benchmarks have it: its clock counts instructions."""
+"""
+The emulated host as benchmarks have it: its clock counts instructions.
+"""
 
-from pathlib import Path
 import subprocess
 
-TOP = Path(__file__).resolve().parent.parent
-
-
-class BenchError(Exception):
-    """It can't be measured; the message says why and what to do."""
+from kuf.cli import Failure
+from kuf.paths import TOP
 
 
 def host(kernel: str, script: str, *options: str) -> str:
@@ -20,8 +18,8 @@ def host(kernel: str, script: str, *options: str) -> str:
         stderr=subprocess.STDOUT, encoding='utf-8', check=False)
     if result.returncode:
         tail = '\n'.join(result.stdout.splitlines()[-20:])
-        raise BenchError(f"a run failed on kernel '{kernel}' with status "
-                         f'{result.returncode}:\n{tail}')
+        raise Failure(f"a run failed on kernel '{kernel}' with status "
+                      f'{result.returncode}:\n{tail}')
     return result.stdout
 
 
@@ -30,7 +28,7 @@ def release(kernel: str) -> str:
     fast, uname = host(kernel, 'grep -cwE "erms|fsrm" /proc/cpuinfo '
                        '|| :; uname -r').split()
     if fast != '0':
-        raise BenchError("the host's processor has fast string moves, of "
-                         'which each byte counts as an instruction; see '
-                         "host/run's --icount")
+        raise Failure("the host's processor has fast string moves, of which "
+                      'each byte counts as an instruction; see '
+                      "host/run's --icount")
     return uname
