@@ -1,6 +1,7 @@
-#!/usr/bin/python3
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Tests of host/run: what it promises, and what it says when it can't."""
+"""
+Tests of host/run: what it promises, and what it says when it can't.
+"""
 
 import os
 from pathlib import Path
@@ -13,7 +14,8 @@ import time
 from typing import Any, List
 import unittest
 
-TOP = Path(__file__).resolve().parent.parent
+from kuf.paths import TOP
+
 
 # Other tests may run hosts at the same time; this tells which are ours.
 MARK = f'test={os.getpid()}'

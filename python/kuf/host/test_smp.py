@@ -1,12 +1,13 @@
-#!/usr/bin/python3
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""An emulated host of two processors: what one does is right for the other."""
+"""
+An emulated host of two processors: what one does is right for the other.
+"""
 
-from pathlib import Path
 import subprocess
 import unittest
 
-TOP = Path(__file__).resolve().parent.parent
+from kuf.paths import TOP
+
 
 # Each write to the bridge's PAM registers makes a memory map with another
 # number of sections, of which AHCI's registers are among the last.  The version
@@ -64,7 +65,3 @@ class TwoProcessorsTest(unittest.TestCase):
                               check=False)
         self.assertEqual(done.returncode, 0, done.stderr)
         self.assertEqual(done.stdout, 'True []\n')
-
-
-if __name__ == '__main__':
-    unittest.main(verbosity=2)
