@@ -58,12 +58,13 @@ def interruptible(main: Callable[[], int], also: Sequence[int] = ()) -> int:
 
     for number in signals:
         signal.signal(number, interrupt)
+    status = 1
     try:
-        return main()
+        status = main()
     except BaseException:  # pylint: disable=broad-except
         if not Interrupted.status:
             raise
-        return Interrupted.status
+    return Interrupted.status or status
 
 
 def run(command: Sequence[Any], **how: Any) -> int:

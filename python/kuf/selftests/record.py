@@ -8,6 +8,7 @@ from pathlib import Path
 import sys
 from typing import Dict
 
+from kuf import tap
 from kuf.paths import RESULTS
 from kuf.selftests.cases import Case
 from kuf.selftests.ended import Ended
@@ -20,16 +21,15 @@ class Tap:
     def __init__(self, count: int):
         self.number = 0
         self.failed = 0
-        print(f'1..{count}', flush=True)
+        tap.plan(count)
 
     def line(self, good: bool, case: Case, ended: Ended, remark: str) -> None:
         """One test; what it said is for the reader if it was not good."""
         self.number += 1
         self.failed += not good
         skip = good and ended.result == 'skip'
-        print(f"{'' if good else 'not '}ok {self.number} - {case}"
-              f"{' # SKIP' if skip else ''}\n"
-              f'# {remark}', flush=True)
+        tap.result(self.number, good, f"{case}{' # SKIP' if skip else ''}")
+        tap.comment(remark)
         if not good:
             print(f'{case}: {remark}\n{ended.output}', file=sys.stderr,
                   flush=True)

@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""
+What the guest's memory is made of in the host.
+"""
+
+from contextlib import contextmanager
+from pathlib import Path
+from typing import (
+    Dict,
+    Iterator,
+    List,
+    NamedTuple,
+)
+
+from kuf.cli import Failure
+
+
+THP = Path('/sys/kernel/mm/transparent_hugepage')
+HUGETLB = Path('/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages')
+
+
+class Backing(NamedTuple):
+    """QEMU's backend, and what the host has to be told."""
+    backend: str
+    settings: Dict[Path, str]
+
+
+# In settings, {pages} is the number of 2M pages that both sides need.
+BACKINGS = {
+    # QEMU asks for huge pages, and does not get any.
+    'anonymous': Backing('memory-backend-ram', {THP / 'enabled': 'never'}),
+    'thp': Backing('memory-backend-ram', {THP / 'enabled': 'madvise'}),
+    'shmem': Backing('memory-backend-memfd,share=on',
+                     {THP / 'shmem_enabled': 'never'}),
+    'hugetlb': Backing('memory-backend-memfd,share=on,hugetlb=on,'
+                       'hugetlbsize=2M', {HUGETLB: '{pages}'}),
+}
+
+
+def backing_args(name: str, megabytes: int) -> List[str]:
+    """QEMU's arguments."""
+    return ['-m', str(megabytes), '-object',
+            f'{BACKINGS[name].backend},id=ram,size={megabytes}M']
+
+
+def write(path: Path, value: str) -> None:
+    """Tell the host."""
+    try:
+        path.write_text(value, encoding='ascii')
+    except OSError as exc:
+        raise Failure(f"'{value}' can't be written to {path}: "
+                      f'{exc.strerror}; it takes root') from exc
+
+
+def read(path: Path) -> str:
+    """What the host has been told: the word in brackets, or all."""
+    text = path.read_text(encoding='ascii').strip()
+    return text[text.index('[') + 1:text.index(']')] if '[' in text else text
+
+
+@contextmanager
+def prepared(name: str, megabytes: int) -> Iterator[None]:
+    """The host's settings while there are guests with this memory."""
+    pages = str(2 * (megabytes // 2) + 8)
+    wanted = {path: value.format(pages=pages)
+              for path, value in BACKINGS[name].settings.items()}
+    before = {path: read(path) for path in wanted}
+    changed = {path: value for path, value in wanted.items()
+               if before[path] != value}
+    for path, value in changed.items():
+        write(path, value)
+    try:
+        if HUGETLB in changed and read(HUGETLB) != pages:
+            raise Failure(f'the host has not got {pages} huge pages of 2M; '
+                          'give it more memory')
+        yield
+    finally:
+        for path in changed:
+            write(path, before[path])

@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""
+What is migrated, how often and how.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import List
+
+from kuf.guest.echo import ECHO_PORT
+
+
+MB = 1 << 20
+# What the guest's kernel and its buffers take; with 80 it was out of memory.
+GUEST_KERNEL_MB = 96
+
+
+# pylint: disable-next=too-many-instance-attributes
+@dataclass
+class Scenario:
+    """A guest, a link, and the migrations of the one over the other."""
+    # By their names, in each round in turn.
+    modes: List[str]
+    rounds: int
+    vcpus: int
+    # In megabytes.
+    memory: int
+    # What works on memory in the guest: so many threads, with so many megabytes
+    # each, and so many for all.
+    threads: int
+    own: int
+    shared: int
+    # "random" or "sequential", and how many visits write, in percent.
+    order: str
+    write: int
+    # What the guest's memory is in the host, see kuf.demo.backing.
+    backing: str
+    # In megabytes a second; of postcopy, 0 for all that there is.
+    bandwidth: int
+    postcopy_bandwidth: int
+    # In microseconds.
+    rtt: int
+    output: Path
+    # The host is emulated, and its clock counts instructions.
+    emulated: bool
+    icount: bool
+    # Somebody looks on.
+    live: bool
+
+    @property
+    def used(self) -> int:
+        """What the guest works on, in megabytes."""
+        return self.own * self.threads + self.shared
+
+    @property
+    def needed(self) -> int:
+        """The least memory that such a guest can have, in megabytes."""
+        return self.used + GUEST_KERNEL_MB
+
+    @property
+    def work(self) -> str:
+        """What the guest does, see host/guest/init.c."""
+        return (f'stress:threads={self.threads}:own={self.own}'
+                f':shared={self.shared}:order={self.order}:write={self.write}'
+                f',disk:vda:20,net:eth0:10.0.2.15:10.0.2.2:{ECHO_PORT}')
+
+    def order_of(self, number: int) -> List[str]:
+        """The modes of a round: whoever comes first has the others' past."""
+        return self.modes if number % 2 else self.modes[::-1]
