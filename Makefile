@@ -42,31 +42,36 @@ check-patches: configured
 export-patches:
 	@./scripts/patches export
 
+# Both series with cover letters, and QEMU's with the overlay in it
+.PHONY: export-series
+export-series: configured
+	@./scripts/patches mail
+
 # A variant of the host's kernel: make kernel-nouffd, make kernel-debug
 kernel-%: configured
-	@./host/build-kernel $*
+	@./scripts/build kernel $*
 
 # Debian's own build of the base, for tests
 .PHONY: stock-qemu
 stock-qemu: configured
-	@./scripts/stock-qemu
+	@./scripts/build stock-qemu
 
 # The emulator of the Intel host
 .PHONY: bochs
 bochs: configured
-	@./host/intel/build-bochs
+	@./scripts/build bochs
 
 # The guests that are migrated: Debian's kernels, and an init of our own
 .PHONY: guest guest-cloud
 guest: configured
-	@./host/guest/build-guest
+	@./scripts/build guest
 guest-cloud: configured
-	@./host/guest/build-guest cloud
+	@./scripts/build guest-cloud
 
 # The base without the fork, to compare with
 .PHONY: base-qemu
 base-qemu: configured
-	@./scripts/base-qemu
+	@./scripts/build base-qemu
 
 # What is migrated, and where; no tests.
 .PHONY: demo-parts
@@ -104,6 +109,7 @@ help:
 	@echo 'make check-SUITE       only one suite of: $(SUITES)'
 	@echo 'make check-patches     prove that every patch applies, builds and is clean'
 	@echo 'make export-patches    write the commits in build/src back to patches/'
+	@echo 'make export-series     write what can be mailed to build/mail'
 	@echo 'make kernel-NAME       a variant of the host kernel, of: $(basename $(notdir $(wildcard host/configs/*)))'
 	@echo 'make kernel-base       the one without the series; kernel-base-NAME: a variant'
 	@echo 'make clean             remove what was built; distclean: everything'

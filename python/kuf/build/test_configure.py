@@ -1,124 +1,28 @@
-#!/usr/bin/python3
 # SPDX-License-Identifier: GPL-2.0-or-later
 """
-Tests of configure and scripts/patches, with a small stand-in for QEMU.
-
-Each test has a copy of the project's own files, so that patches, base files
-and build folders can be broken.  Nothing is fetched.
+Tests of configure, from its options to the tree that it prepares.
 """
 
-import hashlib
 import os
 from pathlib import Path
 import shutil
 import signal
 import subprocess
-import tempfile
 import time
+from types import SimpleNamespace
 import unittest
+from unittest import mock
 
-TOP = Path(__file__).resolve().parent.parent
-
-# A "QEMU" whose configure is a success at once.
-FAKE_QEMU = {
-    'VERSION': '10.0.99\n',
-    'configure': '#!/bin/sh\necho configured >build.ninja\n',
-    'hello.c': 'one\ntwo\nthree\nfour\nfive\nsix\nseven\neight\nnine\n',
-    'other.c': 'other\n',
-    'docs/index.rst': 'docs\n',
-    'scripts/checkpatch.pl':
-        'exit(system("grep -q UGLY $ARGV[-1]") == 0 ? 1 : 0);\n',
-    '.gitattributes': '*.c diff=cpp\n',
-    # A hunk at the end is in f() for Git's driver for C, and else in 'out:'.
-    'label.c': 'int f(void)\n{\nout:\n' + '    g();\n' * 8 + '}\n',
-}
+from kuf.build.apt import Apt
+from kuf.build.configure import check_machine
+from kuf.build.project import Project
+from kuf.build.stamp import lock
+from kuf.build.testing import FAKE_QEMU, ProjectTest
+from kuf.build.tree import Tree
+from kuf.cli import Failure
 
 
-class Project(unittest.TestCase):
-    """A copy of the project over the stand-in."""
-
-    def setUp(self) -> None:
-        folder = tempfile.TemporaryDirectory(prefix='configure-')
-        self.addCleanup(folder.cleanup)
-        self.folder = Path(folder.name)
-        self.top = self.folder / 'project'
-        self.qemu = self.folder / 'qemu'
-        self.tree = self.top / 'build/src/qemu'
-        self.env = dict(os.environ, GIT_CONFIG_GLOBAL='/dev/null',
-                        GIT_AUTHOR_NAME='A', GIT_AUTHOR_EMAIL='a@b',
-                        GIT_COMMITTER_NAME='C', GIT_COMMITTER_EMAIL='c@d')
-        for name in ('base', 'demo', 'scripts', 'host'):
-            shutil.copytree(TOP / name, self.top / name)
-        for name in ('configure', 'meson.build', 'meson_options.txt'):
-            shutil.copy(TOP / name, self.top)
-        (self.top / 'patches').mkdir()
-        self.use_meson_of_this_build()
-        for name, text in FAKE_QEMU.items():
-            self.write(self.qemu / name, text)
-        (self.qemu / 'configure').chmod(0o755)
-
-    def use_meson_of_this_build(self) -> None:
-        """The copy must not fetch a build system of its own."""
-        tools = TOP / 'build/tools'
-        if not tools.exists():
-            return
-        mine = self.top / 'build/tools'
-        mine.mkdir(parents=True)
-        for part in tools.iterdir():
-            if part.name != '.inputs':
-                (mine / part.name).symlink_to(part)
-        meson = hashlib.sha256((TOP / 'base/meson').read_bytes()).hexdigest()
-        self.write(mine / '.inputs', f'{self.top}/build {meson}\n')
-
-    @staticmethod
-    def write(path: Path, text: str) -> None:
-        """Write a file, its folder too."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding='utf-8')
-
-    def run_script(self, *command: str, fails: bool = False) -> str:
-        """Run a script of the copy; returns what it printed."""
-        done = subprocess.run(
-            [str(self.top / command[0]), *command[1:]], env=self.env,
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT, text=True, check=False)
-        self.assertEqual(done.returncode != 0, fails, done.stdout)
-        if fails:
-            errors = [line for line in done.stdout.splitlines()
-                      if ': error: ' in line]
-            self.assertEqual(len(errors), 1, done.stdout)
-        return done.stdout
-
-    def configure(self, *options: str, fails: bool = False) -> str:
-        """Run configure without packages and without a host."""
-        return self.run_script('configure', '--no-install', '--without-host',
-                               f'--qemu-source={self.qemu}', *options,
-                               fails=fails)
-
-    def git(self, *args: str) -> str:
-        """Git in the prepared tree, as a developer would use it."""
-        return subprocess.run(['git', '-C', str(self.tree), *args],
-                              env=self.env, check=True, text=True,
-                              stdout=subprocess.PIPE).stdout.strip()
-
-    def commit(self, name: str, text: str, subject: str) -> None:
-        """One commit in the prepared tree."""
-        self.write(self.tree / name, text)
-        self.git('add', name)
-        self.git('commit', '-q', '-s', '-m', f'{subject}\n\nBecause.')
-
-    def change_hello(self, number: str,
-                     subject: str = 'hello: change') -> None:
-        """A commit that changes a line of hello.c."""
-        text = (self.tree / 'hello.c').read_text(encoding='utf-8')
-        self.commit('hello.c', text.replace(number, number.upper()), subject)
-
-    def patches(self) -> list:
-        """The exported patches."""
-        return sorted((self.top / 'patches').iterdir())
-
-
-class ConfigureTest(Project):
+class ConfigureTest(ProjectTest):
     """Options, the base and the overlay."""
 
     def test_help(self) -> None:
@@ -192,11 +96,40 @@ class ConfigureTest(Project):
         self.assertFalse(self.tree.exists())
 
     def test_no_space(self) -> None:
-        tools = self.folder / 'bin'
-        self.write(tools / 'df', '#!/bin/sh\necho head\necho / 0 0 10 0 /\n')
-        (tools / 'df').chmod(0o755)
-        self.env['PATH'] = f"{tools}:{self.env['PATH']}"
-        self.assertIn('has 10 MB free', self.configure(fails=True))
+        project = Project(self.top)
+        usage = SimpleNamespace(free=10 << 20)
+        with mock.patch('shutil.disk_usage', return_value=usage), \
+                self.assertRaisesRegex(Failure, 'preparing QEMU needs .*has 10'
+                                       ' MB free'):
+            Tree(project, 'qemu').prepare(Apt(project), str(self.qemu))
+        self.assertFalse(self.tree.exists())
+
+    def test_little_memory(self) -> None:
+        with mock.patch('kuf.build.configure.memory', return_value=2000), \
+                self.assertRaisesRegex(Failure, 'this machine has 2000 MB'):
+            check_machine(Project(self.top))
+
+    def test_path_that_builds_can_not_take(self) -> None:
+        with self.assertRaisesRegex(Failure, 'clone into another folder'):
+            check_machine(Project(Path('/tmp/with a space')))
+
+    def test_meson_fails(self) -> None:
+        self.write_program(self.top / 'build/tools/bin/meson',
+                           '#!/bin/sh\necho "meson.build:1: ERROR: bad"\n'
+                           'exit 1\n')
+        printed = self.configure(fails=True)
+        self.assertIn('meson failed: meson.build:1: ERROR: bad', printed)
+
+    def test_host_is_remembered(self) -> None:
+        ninja = self.top / 'build/build.ninja'
+        self.configure()
+        self.assertIn('-Dhost=false', ninja.read_text(encoding='utf-8'))
+        self.assertEqual(self.run_script('configure'), '')
+
+    def test_one_at_a_time(self) -> None:
+        with lock(self.top / 'build/.lock'):
+            self.assertIn('another configure runs in',
+                          self.configure(fails=True))
 
     def test_killed_half_way(self) -> None:
         self.write(self.qemu / 'configure',
@@ -232,9 +165,16 @@ class ConfigureTest(Project):
         self.assertFalse(link.is_symlink())
 
     def test_overlay_is_new_files_only(self) -> None:
-        self.write(self.top / 'docs/index.rst', 'mine\n')
-        self.assertIn("'docs/index.rst' is a file of QEMU itself",
+        self.write(self.top / 'docs/system/index.rst', 'mine\n')
+        self.assertIn("'docs/system/index.rst' is a file of QEMU itself",
                       self.configure(fails=True))
+
+    def test_refused_overlay_leaves_nothing(self) -> None:
+        self.configure()
+        self.write(self.top / 'docs/system/index.rst', 'mine\n')
+        self.write(self.top / 'docs/system/a.rst', 'new\n')
+        self.configure(fails=True)
+        self.assertEqual(self.git('status', '--porcelain'), '')
 
 
 # A Debian mirror of one source package, of which it has those versions that are
@@ -255,7 +195,7 @@ cp -r "${0%/*/*}/qemu" "$4"
 }
 
 
-class NewerBaseTest(Project):
+class NewerBaseTest(ProjectTest):
     """A mirror that has what the patches are made for, or has gone on."""
 
     MADE_FOR = '10.0.50'
@@ -369,147 +309,6 @@ class NewerBaseTest(Project):
         self.assertNotIn('trying', self.configure())
         self.write(self.qemu / 'VERSION', '10.0.52\n')
         self.assertIn('made for 10.0.50; trying 10.0.52', self.configure())
-
-
-class PatchesTest(Project):
-    """The series, as commits and as files."""
-
-    def setUp(self) -> None:
-        super().setUp()
-        self.configure()
-
-    def export(self) -> str:
-        """make export-patches"""
-        return self.run_script('scripts/patches', 'export')
-
-    def check(self, fails: bool = False) -> str:
-        """make check-patches, but for building"""
-        return self.run_script('scripts/patches', 'check', '--no-build',
-                               fails=fails)
-
-    def test_export_is_stable(self) -> None:
-        self.change_hello('two')
-        self.assertIn('written', self.export())
-        first = [path.read_bytes() for path in self.patches()]
-        self.assertEqual(len(first), 1)
-        self.assertEqual(self.configure(), '')
-        self.assertNotIn('written', self.export())
-        # From the files to commits and back: other commits, same files.
-        shutil.rmtree(self.top / 'build/src')
-        self.configure()
-        self.assertIn('TWO',
-                      (self.tree / 'hello.c').read_text(encoding='utf-8'))
-        self.assertNotIn('written', self.export())
-        self.assertEqual(first, [p.read_bytes() for p in self.patches()])
-        self.check()
-
-    def test_changed_patch_is_noticed(self) -> None:
-        self.change_hello('two')
-        self.commit('other.c', 'changed\n', 'other: change')
-        self.export()
-        before = (self.tree / 'hello.c').stat().st_mtime_ns
-        patch = self.patches()[1]
-        patch.write_text(patch.read_text(encoding='utf-8')
-                         .replace('+changed', '+changed more'),
-                         encoding='utf-8')
-        self.configure()
-        self.assertEqual((self.tree / 'other.c').read_text(encoding='utf-8'),
-                         'changed more\n')
-        self.assertEqual(before, (self.tree / 'hello.c').stat().st_mtime_ns)
-        patch.unlink()
-        self.configure()
-        self.assertEqual((self.tree / 'other.c').read_text(encoding='utf-8'),
-                         'other\n')
-
-    def test_broken_patch(self) -> None:
-        self.change_hello('two')
-        self.change_hello('eight', 'hello: change more')
-        self.export()
-        good = self.patches()[1].read_bytes()
-        self.patches()[1].write_bytes(good.replace(b'\n nine', b'\n ninety'))
-        for printed in (self.configure(fails=True), self.check(fails=True)):
-            self.assertIn(self.patches()[1].name, printed)
-            self.assertIn('does not apply', printed)
-        # What was there is still there, and the way back is short.
-        self.assertIn('EIGHT',
-                      (self.tree / 'hello.c').read_text(encoding='utf-8'))
-        self.patches()[1].write_bytes(good)
-        self.configure()
-        self.check()
-
-    def test_no_fuzz(self) -> None:
-        self.change_hello('five')
-        self.export()
-        path = self.patches()[0]
-        path.write_bytes(path.read_bytes().replace(b'\n two', b'\n 2'))
-        self.assertIn('does not apply', self.configure(fails=True))
-
-    def test_hunks_are_named_as_in_the_base(self) -> None:
-        """Git names hunks by the base's .gitattributes, in export and check."""
-        self.commit('label.c', FAKE_QEMU['label.c'] + '/* f */\n', 'label: end')
-        self.export()
-        self.assertIn(b' @@ int f(void)', self.patches()[0].read_bytes())
-        self.check()
-
-    def test_export_writes_its_own_form(self) -> None:
-        self.change_hello('two')
-        self.export()
-        path = self.patches()[0]
-        path.write_bytes(path.read_bytes() + b'-- \n2.0\n')
-        self.configure()
-        self.assertIn("is not as 'make export-patches' writes it",
-                      self.check(fails=True))
-
-    def test_commits_are_not_lost(self) -> None:
-        self.change_hello('two')
-        self.export()
-        self.change_hello('four', 'hello: not exported')
-        (self.patches()[0]).unlink()
-        self.assertIn('has commits that patches does not',
-                      self.configure(fails=True))
-        self.assertIn('has commits', self.check(fails=True))
-
-    def test_killed_before_the_stamp(self) -> None:
-        self.change_hello('two')
-        self.export()
-        shutil.rmtree(self.top / 'build/src')
-        self.configure()
-        self.git('tag', '-f', 'applied', 'base')
-        (self.tree / '.git/series.inputs').unlink()
-        self.configure()
-        self.check()
-
-    def test_edits_are_not_lost(self) -> None:
-        self.write(self.tree / 'hello.c', 'edited\n')
-        self.write(self.qemu / 'VERSION', '10.0.100\n')
-        self.assertIn('uncommitted edits', self.configure(fails=True))
-        self.assertIn('not committed',
-                      self.run_script('scripts/patches', 'export',
-                                      fails=True))
-        self.assertEqual((self.tree / 'hello.c').read_text(encoding='utf-8'),
-                         'edited\n')
-
-    def test_stale_base(self) -> None:
-        self.write(self.qemu / 'VERSION', '10.0.100\n')
-        printed = self.check(fails=True)
-        self.assertIn('10.0.99', printed)
-        self.assertIn('run ./configure', printed)
-
-    def test_stale_base_file(self) -> None:
-        self.write(self.top / 'build/config.options', "host=no\n")
-        self.assertIn('base/qemu asks for', self.check(fails=True))
-
-    def test_checkpatch(self) -> None:
-        self.commit('other.c', 'UGLY\n', 'other: ugly')
-        self.export()
-        self.assertIn('checkpatch has something to say about patches/0001',
-                      self.check(fails=True))
-
-    def test_checkpatch_of_overlay(self) -> None:
-        self.write(self.top / 'migration/new.c', 'UGLY\n')
-        self.configure()
-        self.assertIn('checkpatch has something to say about migration/new.c',
-                      self.check(fails=True))
 
 
 if __name__ == '__main__':

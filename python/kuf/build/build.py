@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""
+What is built beside QEMU itself, each by its own build system, which knows what
+is out of date.
+"""
+
+import argparse
+from pathlib import Path
+from typing import (
+    Any,
+    Callable,
+    Dict,
+    Mapping,
+    NamedTuple,
+)
+
+from kuf import cli
+from kuf.build import (
+    bochs,
+    guest,
+    initramfs,
+    kernel,
+    kvm,
+    qemu,
+    selftests,
+    stock,
+)
+from kuf.build.project import Project
+from kuf.paths import TOP
+
+
+class Part(NamedTuple):
+    """Something that is built: what it is, and how."""
+
+    what: str
+    build: Callable[[Project, argparse.Namespace], None]
+    # What comes after its name on the command line.
+    takes: Mapping[str, Mapping[str, Any]] = {}
+
+
+def _kernel(project: Project, args: argparse.Namespace) -> None:
+    kernel.build(kernel.Variant(project, args.name), args.source, args.output)
+
+
+def _kvm(project: Project, args: argparse.Namespace) -> None:
+    kvm.build(project, args.arch, args.source, args.output)
+
+
+def _selftests(project: Project, args: argparse.Namespace) -> None:
+    selftests.build(project, args.source, args.output)
+
+
+def _path(text: str) -> Path:
+    return Path(text).resolve()
+
+
+TREE = {'--source': {'type': _path, 'metavar': 'DIR',
+                     'help': 'a Linux tree other than build/src/linux'},
+        '--output': {'type': _path, 'metavar': 'DIR',
+                     'help': 'where to build instead'}}
+
+PARTS: Dict[str, Part] = {
+    'kernel': Part(
+        "a kernel of the emulated host: one of host/configs, or base and "
+        'base-NAME for those without the series', _kernel,
+        {'name': {'metavar': 'NAME'}, **TREE}),
+    'kvm': Part(
+        "KVM's common code for an architecture that nobody runs here", _kvm,
+        {'arch': {'choices': list(kvm.CROSS)}, **TREE}),
+    'selftests': Part("the KVM selftests", _selftests, TREE),
+    'initramfs': Part(
+        'the first userspace of the emulated host',
+        lambda project, args: initramfs.build(project, args.file),
+        {'file': {'type': _path, 'metavar': 'FILE'}}),
+    'bochs': Part('the emulator of the Intel host',
+                  lambda project, args: bochs.build(project)),
+    'base-qemu': Part('QEMU without the fork',
+                      lambda project, args: qemu.build_base(project)),
+    'stock-qemu': Part("Debian's own build of QEMU",
+                       lambda project, args: stock.build(project)),
+    **{name: Part(f"a guest that is migrated, with the kernel in "
+                  f'base/{kind.base}',
+                  lambda project, args: guest.build(project, args.part))
+       for name, kind in guest.GUESTS.items()},
+}
+
+
+def arguments() -> argparse.Namespace:
+    """What is asked for."""
+    parser = cli.parser('scripts/build', 'Build a part of the project.')
+    parts = parser.add_subparsers(dest='part', required=True, metavar='PART')
+    for name, part in PARTS.items():
+        sub = parts.add_parser(name, help=part.what)
+        for argument, how in part.takes.items():
+            sub.add_argument(argument, **how)
+    return parser.parse_args()
+
+
+def _work() -> int:
+    args = arguments()
+    PARTS[args.part].build(Project(TOP), args)
+    return 0
+
+
+def main() -> int:
+    """The program."""
+    return cli.run('scripts/build', _work)
