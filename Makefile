@@ -2,9 +2,6 @@
 #
 # The way in, as in QEMU: configure first, then ninja does the work.
 
-SUITES = base patches unit host kernel kernel-full intel qtest qtest-full link \
-         link-full oracle demo demo-full
-
 .PHONY: all
 all: configured
 	@ninja -C build
@@ -14,26 +11,21 @@ all: configured
 configured:
 	@./configure
 
+# meson.build knows what each test needs, and has it built first.
 .PHONY: check
-check: all kernel-nouffd guest
+check: configured
 	@./scripts/check
 
 .PHONY: check-full
-check-full: all kernel-base kernel-debug kernel-nouffd stock-qemu guest \
-            guest-cloud bochs
+check-full: configured
 	@./scripts/check --setup full
 
-.PHONY: $(SUITES:%=check-%)
-check-intel: bochs
-check-kernel-full: kernel-base kernel-debug
-check-qtest check-qtest-full: kernel-nouffd
-check-qtest-full: kernel-base stock-qemu
-check-link check-link-full check-oracle: guest
-check-demo-full: guest-cloud
-$(filter-out check-patches,$(SUITES:%=check-%)): check-%: all
+# One suite: make check-qtest
+check-%: configured
 	@./scripts/check --setup full --suite $*
 
 # More than the suite: every patch is built, too.
+.PHONY: check-patches
 check-patches: configured
 	@./scripts/patches check
 	@[ ! -d build/src/linux ] || ./linux-headers/check-uapi
@@ -51,41 +43,22 @@ export-series: configured
 kernel-%: configured
 	@./scripts/build kernel $*
 
-# Debian's own build of the base, for tests
-.PHONY: stock-qemu
-stock-qemu: configured
-	@./scripts/build stock-qemu
-
-# The emulator of the Intel host
-.PHONY: bochs
-bochs: configured
-	@./scripts/build bochs
-
-# The guests that are migrated: Debian's kernels, and an init of our own
-.PHONY: guest guest-cloud
-guest: configured
-	@./scripts/build guest
-guest-cloud: configured
-	@./scripts/build guest-cloud
-
-# The base without the fork, to compare with
-.PHONY: base-qemu
-base-qemu: configured
-	@./scripts/build base-qemu
-
-# What is migrated, and where; no tests.
-.PHONY: demo-parts
-demo-parts: configured guest-cloud
-	@ninja -C build demo-parts
+# What scripts/build --help lists
+PARTS = base-qemu bochs guest guest-cloud selftests stock-qemu
+.PHONY: $(PARTS)
+$(PARTS): configured
+	@./scripts/build $@
 
 # OPTIONS are those of demo/run.
 .PHONY: demo
-demo: demo-parts
+demo: configured
+	@ninja -C build demo-parts
 	@./demo/run $(OPTIONS)
 
 # OPTIONS are those of bench/postcopy.
 .PHONY: bench
-bench: demo-parts base-qemu
+bench: configured
+	@ninja -C build bench-parts
 	@./bench/postcopy $(OPTIONS)
 
 .PHONY: clean
@@ -106,7 +79,7 @@ help:
 	@echo 'make check-full        all of them: those that take long, too'
 	@echo 'make demo              migrate a guest in two ways, and compare; OPTIONS=--help'
 	@echo 'make bench             the long comparison, docs/results.md; OPTIONS=--help'
-	@echo 'make check-SUITE       only one suite of: $(SUITES)'
+	@echo 'make check-SUITE       only one suite; CONTRIBUTING.md lists them'
 	@echo 'make check-patches     prove that every patch applies, builds and is clean'
 	@echo 'make export-patches    write the commits in build/src back to patches/'
 	@echo 'make export-series     write what can be mailed to build/mail'

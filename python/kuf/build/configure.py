@@ -11,6 +11,7 @@ from typing import List
 
 from kuf import cli
 from kuf.build import (
+    kernel,
     packages,
     qemu,
     series,
@@ -110,13 +111,14 @@ def configure_project(project: Project, options: Options) -> None:
     meson = tools.meson(project)
     ninja = build / 'build.ninja'
     host = 'true' if options.host else 'false'
-    inputs = f'{project.top} {meson} {host}'
+    kernels = ','.join(kernel.names(project))
+    inputs = f'{project.top} {meson} {host} {kernels}'
     if ninja.exists() and stamp.is_at(build / '.inputs', inputs):
         return
     log = Log(project.log('meson'))
     with log.explains('meson failed'):
         log.run(meson, 'setup', *(['--reconfigure'] if ninja.exists() else []),
-                f'-Dhost={host}', build, project.top)
+                f'-Dhost={host}', f'-Dkernels={kernels}', build, project.top)
     stamp.put(build / '.inputs', inputs)
 
 
