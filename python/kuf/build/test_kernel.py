@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""
+Tests of the kernels' names.
+"""
+
+from pathlib import Path
+import tempfile
+import unittest
+
+from kuf.build import kernel
+from kuf.build.kernel import Variant
+from kuf.build.project import Project
+from kuf.cli import Failure
+
+
+class VariantTest(unittest.TestCase):
+    """Of a project with two configurations."""
+
+    def setUp(self) -> None:
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.project = Project(Path(folder.name))
+        configs = self.project.top / 'host/configs'
+        configs.mkdir(parents=True)
+        for name in ('default', 'debug'):
+            (configs / f'{name}.config').touch()
+
+    def check(self, name: str, root: str, *fragments: str) -> None:
+        """What a name stands for."""
+        variant = Variant(self.project, name)
+        self.assertEqual(variant.root, self.project.top / root)
+        self.assertEqual([path.stem for path in variant.fragments()],
+                         list(fragments))
+
+    def test_names(self) -> None:
+        self.assertEqual(kernel.names(self.project), ['debug', 'default'])
+        self.check('default', 'build', 'default')
+        self.check('debug', 'build', 'default', 'debug')
+        self.check('base', 'build/unpatched', 'default')
+        self.check('base-debug', 'build/unpatched', 'default', 'debug')
+
+    def test_unknown(self) -> None:
+        for name in ('other', 'base-other', 'baseless'):
+            with self.assertRaisesRegex(Failure, f"no kernel '{name}'; there "
+                                        'are: debug, default, base'):
+                Variant(self.project, name).fragments()
+
+    def test_lost_option(self) -> None:
+        self.assertEqual(kernel.LOST.findall(
+            'Value requested\nRequested value:  CONFIG_A=y\n'
+            'Actual value:\nRequested value:  # CONFIG_B is not set\n'),
+            ['CONFIG_A=y'])
