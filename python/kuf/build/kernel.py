@@ -64,6 +64,11 @@ class Variant:
         build = self.project.build
         return build if self.patched else build / 'unpatched'
 
+    @property
+    def output(self) -> Path:
+        """Where it is built."""
+        return self.root / f'linux-{self.config}'
+
     def fragments(self) -> List[Path]:
         """What it is configured from."""
         if self.config not in names(self.project):
@@ -99,7 +104,7 @@ def build(variant: Variant, source: Optional[Path] = None,
     """OUTPUT/arch/x86/boot/bzImage, out of tree."""
     project = variant.project
     fragments = variant.fragments()
-    output = output or variant.root / f'linux-{variant.config}'
+    output = output or variant.output
     if not source:
         source = variant.root / 'src/linux'
         tree = Tree(project, 'linux')

@@ -9,33 +9,25 @@ from pathlib import Path
 from typing import List
 
 from kuf.architectures import Architecture
+from kuf.build.kernel import Variant, names
+from kuf.build.project import Project
 from kuf.cli import Failure
-from kuf.paths import (
-    BUILD,
-    TOP,
-    UNPATCHED,
-    require,
-)
+from kuf.paths import TOP, require
 
 
-CONFIGS = TOP / 'host/configs'
 BASE = 'base'
 
 
 def kernels() -> List[str]:
     """The names of all that can be built."""
-    variants = sorted(path.stem for path in CONFIGS.iterdir())
+    variants = names(Project(TOP))
     return variants + [BASE if name == 'default' else f'{BASE}-{name}'
                        for name in variants]
 
 
 def kernel_build(name: str) -> Path:
     """Where a kernel is built."""
-    if name == BASE:
-        return UNPATCHED / 'linux-default'
-    if name.startswith(f'{BASE}-'):
-        return UNPATCHED / f"linux-{name[len(BASE) + 1:]}"
-    return BUILD / f'linux-{name}'
+    return Variant(Project(TOP), name).output
 
 
 def kernel_image(name: str, architecture: Architecture) -> Path:
