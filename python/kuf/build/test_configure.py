@@ -177,6 +177,43 @@ class ConfigureTest(ProjectTest):
         self.assertEqual(self.git('status', '--porcelain'), '')
 
 
+class NoPythonTest(ProjectTest):
+    """A machine that has no Python yet."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        python = self.folder / 'python3'
+        script = self.top / 'configure'
+        script.write_text(script.read_text(encoding='utf-8').replace(
+            '/usr/bin/python3', str(python)), encoding='utf-8')
+        self.apt = self.folder / 'bin/apt-get'
+        self.env['PATH'] = f"{self.apt.parent}:{self.env['PATH']}"
+        self.installs = f'ln -sf /usr/bin/python3 {python}'
+
+    def mirror(self, action: str) -> None:
+        """What installing does."""
+        self.write_program(
+            self.apt, '#!/bin/sh\ncase " $* " in\n'
+            f"*' install -y '*' python3 '*) {action} ;;\nesac\n")
+
+    def test_it_is_installed(self) -> None:
+        self.mirror(self.installs)
+        printed = self.run_script('configure', '--nonsense', fails=True)
+        self.assertIn('Installing packages: python3\n', printed)
+        self.assertIn("unknown option '--nonsense'", printed)
+
+    def test_it_can_not_be_installed(self) -> None:
+        self.mirror('exit 100')
+        self.assertIn('python3 could not be installed',
+                      self.run_script('configure', fails=True))
+
+    def test_nothing_is_installed_unasked(self) -> None:
+        self.mirror(self.installs)
+        for option in ('--no-install', '--help'):
+            self.assertIn('python3 is missing',
+                          self.run_script('configure', option, fails=True))
+
+
 # A Debian mirror of one source package, of which it has those versions that are
 # in the file "mirror".  What is unpacked is the stand-in.
 MIRROR = {
