@@ -9,8 +9,8 @@ import subprocess
 from typing import List
 
 from kuf.build import mail, series, stamp
-from kuf.build.builds import BUILDS
 from kuf.build.fold import fold
+from kuf.build.per_patch import BUILDS
 from kuf.build.tree import Tree
 from kuf.cli import Failure
 
