@@ -15,6 +15,7 @@ from typing import (
     Union,
 )
 
+from kuf import process
 from kuf.build.project import Project
 
 
@@ -57,7 +58,7 @@ def make(project: Project, folder: Path, *args: Word,
     Make's own output is what is wrong.  What it has started keeps our locks,
     see stamp.lock().
     """
-    return subprocess.run(
-        ['make', '-s', '-C', folder, *args], close_fds=False, check=False,
+    return process.run(
+        ['make', '-s', '-C', folder, *args], close_fds=False,
         env=environment(project, **env), stdout=output, stderr=output,
-        stdin=subprocess.DEVNULL).returncode == 0
+        stdin=subprocess.DEVNULL) == 0

@@ -15,6 +15,7 @@ from typing import (
     Union,
 )
 
+from kuf import process
 from kuf.cli import Failure
 
 
@@ -43,11 +44,10 @@ class Log:
             stdout: Optional[IO[bytes]] = None) -> None:
         """Run a command; its output, or its errors only, go to the log."""
         with open(self.path, 'ab') as log:
-            done = subprocess.run(
+            status = process.run(
                 command, cwd=cwd, stdin=stdin or subprocess.DEVNULL,
-                stdout=stdout or log, stderr=log, env=env, check=False,
-                close_fds=False)
-        if done.returncode:
+                stdout=stdout or log, stderr=log, env=env, close_fds=False)
+        if status:
             raise CommandFailed(f"'{command[0]}' failed (see {self.path})")
 
     def error(self) -> str:
