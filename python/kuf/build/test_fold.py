@@ -65,6 +65,18 @@ def files_of(mails: List[Path]) -> Dict[str, List[str]]:
             for mail in mails}
 
 
+# What it configures notes which files there are each time that it builds.
+CONFIGURE = """#!/bin/sh
+source=$(dirname "$0")
+cat >build.ninja <<END
+rule list
+ command = ls $source/migration | xargs >>seen; ! grep BROKEN $source/other.c
+build qemu-system-x86_64: list
+build tests/qtest/migration-test: phony
+END
+"""
+
+
 class MailTest(ProjectTest):
     """Mails of a series that uses an overlay."""
 
@@ -79,6 +91,7 @@ class MailTest(ProjectTest):
         super().setUp()
         for name, text in self.OVERLAY.items():
             self.write(self.top / name, text)
+        self.write(self.qemu / 'configure', CONFIGURE)
         self.configure()
         self.change_hello('two', 'hello: use nothing')
         self.commit('migration/meson.build', "files(\n  'first.c',\n)\n",
@@ -133,6 +146,22 @@ class MailTest(ProjectTest):
         self.assertIn('4 patches, as they are mailed, give the prepared tree',
                       self.run_script('scripts/patches', 'check',
                                       '--no-build'))
+
+    def test_each_is_built_with_the_files_that_it_brings(self) -> None:
+        self.run_script('scripts/patches', 'check')
+        seen = (self.top / 'build/check/qemu/seen').read_text(encoding='utf-8')
+        self.assertEqual(seen.splitlines(), [
+            'meson.build',
+            'first.c meson.build',
+            'first.c meson.build second.c',
+            'first.c meson.build second.c second.h'])
+
+    def test_one_that_does_not_build(self) -> None:
+        self.commit('other.c', 'BROKEN\n', 'other: break')
+        self.run_script('scripts/patches', 'export')
+        self.assertIn("QEMU does not build with 'other: break' as the last "
+                      'patch', self.run_script('scripts/patches', 'check',
+                                               fails=True))
 
     def test_parts(self) -> None:
         self.cover('part-1', 'hello: use nothing')
