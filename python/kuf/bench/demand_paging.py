@@ -386,7 +386,7 @@ def ratio_range(figures: Figures, mode: str) -> str:
             ratios.append((cost / other,
                            f"{backing}, {counted(vcpus, 'vCPU')}"))
     (least, where_least), (most, where_most) = min(ratios), max(ratios)
-    return (f'{least:.2f} ({where_least}) to {most:.2f} ({where_most})')
+    return f'{least:.2f} ({where_least}) to {most:.2f} ({where_most})'
 
 
 def spread_text(figures: Figures) -> str:

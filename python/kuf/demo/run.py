@@ -23,6 +23,7 @@ import sys
 from typing import List
 
 from kuf import cli, inside, process
+from kuf.architectures import native
 from kuf.cli import Failure, positive
 from kuf.demo.backing import BACKINGS
 from kuf.demo.scenario import Scenario
@@ -35,12 +36,6 @@ from kuf.report.screen import summary
 
 
 PROG = 'demo/run'
-
-# What has to be there, and how it is made.
-PARTS = {
-    'qemu/qemu-system-x86_64': 'make',
-    'guest-cloud/initramfs.cpio': 'make guest-cloud',
-}
 
 
 def modes(text: str) -> List[str]:
@@ -133,9 +128,12 @@ def parse_args() -> argparse.Namespace:
 
 def check_parts() -> None:
     """Is there what is needed?"""
-    for part, how in PARTS.items():
-        if not (BUILD / part).exists():
-            raise Failure(f'there is no build/{part}; build it with: {how}')
+    for part, how in ((native().qemu, 'make'),
+                      (BUILD / 'guest-cloud/initramfs.cpio',
+                       'make guest-cloud')):
+        if not part.exists():
+            raise Failure(f'there is no {part.relative_to(TOP)}; build it '
+                          f'with: {how}')
 
 
 def prepare_output(output: Path) -> None:

@@ -10,29 +10,15 @@ from typing import (
     Iterable,
     List,
     Optional,
-    Sequence,
 )
 
 from kuf import tap
+from kuf.devices.migration import Migration
 from kuf.guest.worker import Worker
 
 
 # The end of a log.
 TRACED = 12
-
-
-class Case:
-    """A guest that is migrated, and what is asked of that."""
-    vms: Sequence[Worker] = ()
-
-    def run(self) -> str:
-        """Do it; returns what there is to say."""
-        raise NotImplementedError
-
-    def close(self) -> None:
-        """End what still runs."""
-        for vm in self.vms:
-            vm.shutdown(hard=True)
 
 
 def logs(vms: Iterable[Worker], verbose: bool) -> str:
@@ -50,7 +36,7 @@ def logs(vms: Iterable[Worker], verbose: bool) -> str:
     return text
 
 
-def attempt(case: Case, verbose: bool) -> Optional[str]:
+def attempt(case: Migration, verbose: bool) -> Optional[str]:
     """Run one; returns what there is to say, or None if it has failed."""
     result = None
     try:
@@ -69,7 +55,7 @@ def attempt(case: Case, verbose: bool) -> Optional[str]:
 
 
 def run_cases(names: List[str], suffix: str, verbose: bool,
-              create: Callable[[str, Path], Case]) -> int:
+              create: Callable[[str, Path], Migration]) -> int:
     """Run them all; returns the exit status."""
     tap.plan(len(names))
     failed = 0

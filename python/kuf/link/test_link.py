@@ -292,25 +292,31 @@ class RelayTest(unittest.TestCase):
                 while sock.recv(65536):
                     pass
 
+    def ends(self, relay: Relay, *sides: socket.socket) -> List[float]:
+        """Cut the link; when do these come to their ends?"""
+        ends = [0.0] * len(sides)
+
+        def wait(index: int) -> None:
+            self.receive(sides[index])
+            ends[index] = time.monotonic()
+        threads = [threading.Thread(target=wait, args=[index])
+                   for index in range(len(sides))]
+        for thread in threads:
+            thread.start()
+        relay.cut()
+        for thread in threads:
+            thread.join(PATIENCE)
+        return ends
+
     def test_order(self) -> None:
         """One connection ends before the other."""
         for first in (Channel.MAIN, Channel.PREEMPT):
             with self.subTest(first=first):
                 relay = self.relay(first=first, watch=lambda *_: None)
                 connections = [self.connect(relay), self.connect(relay)]
-                ends = [0.0, 0.0]
-
-                def wait(index: int) -> None:
-                    self.receive(connections[index][1])
-                    ends[index] = time.monotonic()
-                threads = [threading.Thread(target=wait, args=[index])
-                           for index in range(2)]
-                for thread in threads:
-                    thread.start()
-                relay.cut()
-                for thread in threads:
-                    thread.join(PATIENCE)
-                later = ends[1] - ends[0]
+                main, preempt = self.ends(
+                    relay, *(there for _, there in connections))
+                later = preempt - main
                 if first is Channel.PREEMPT:
                     later = -later
                 self.assertGreater(later, 0.5)
@@ -442,10 +448,10 @@ class MonitorTest(unittest.TestCase):
                 request, end = decoder.raw_decode(text)
                 text = text[end:]
                 self.requests.append(request)
-                command = request.get('execute', '0')
-                time.sleep(float(command) if command[0].isdigit() else 0)
-                answer = {'return': command, 'id': request['id']}
-                if command == '0.0':
+                name = request.get('execute', '0')
+                time.sleep(float(name) if name[0].isdigit() else 0)
+                answer = {'return': name, 'id': request['id']}
+                if name == '0.0':
                     answer = {'error': {'desc': 'no'}, 'id': request['id']}
                 client.sendall(b'{"event": "STOP"}\r\n' +
                                json.dumps(answer).encode() + b'\r\n')
