@@ -32,7 +32,7 @@ typedef struct PostcopyGate PostcopyGate;
 
 PostcopyGate *postcopy_gate_new(void);
 
-/* @offset: of a host page, in bytes.  A page that is there is no harm. */
+/* @offset: of a host page, in bytes.  A page that is there is harmless. */
 void postcopy_gate_add(PostcopyGate *gate, RAMBlock *rb, ram_addr_t offset);
 
 /* All host pages in [@offset, @offset + @length) that are missing. */
@@ -71,7 +71,7 @@ bool postcopy_gate_is_open(PostcopyGate *gate);
  * postcopy_gate_reset: take everything back
  *
  * When it returns, @opened does not run and will not be called, and the gate
- * has no pages.  Whether it was called can't be told.
+ * has no pages.  Whether it was called is not known.
  */
 void postcopy_gate_reset(PostcopyGate *gate);
 

@@ -41,9 +41,9 @@
 #define LOW_MEMORY (1 * MiB)
 
 static struct {
-    /* Set when the last page is in.  Read by any thread. */
+    /* Set when all memory has arrived.  Read by any thread. */
     bool complete;
-    /* Called when the last page is in; NULL unless the VM waits for that. */
+    /* Called when all memory has arrived; NULL unless the VM waits for it. */
     QEMUBHFunc *run_when_complete;
     /* Gate 2, until it is open. */
     PostcopyGate *gate;

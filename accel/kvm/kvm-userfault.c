@@ -234,7 +234,7 @@ static bool wait_for_page(CPUState *cpu, RAMWaiter *w)
 
 /*
  * A vCPU that left for a page which is there: another one waited for it, or it
- * arrived in between.  It must not happen for ever.
+ * arrived in between.  It must not happen forever.
  */
 static void spurious_exit(CPUState *cpu, hwaddr gpa, RAMBlock *rb,
                           ram_addr_t offset)
@@ -248,9 +248,9 @@ static void spurious_exit(CPUState *cpu, hwaddr gpa, RAMBlock *rb,
         accel->spurious = 0;
     }
     if (++accel->spurious == SPURIOUS_REPORT) {
-        error_report("vCPU %d asks KVM userfault again and again for the page "
-                     "at guest physical address 0x%" HWADDR_PRIx ", which is "
-                     "there", cpu->cpu_index, gpa);
+        error_report("vCPU %d keeps exiting for the page at guest physical "
+                     "address 0x%" HWADDR_PRIx ", which was received",
+                     cpu->cpu_index, gpa);
     }
     if (rb) {
         userfault_views_clear(rb, offset, rb->page_size);

@@ -15,7 +15,7 @@
  * postcopy_kvm_userfault_active: may pages be missing, with KVM userfault?
  *
  * True from the moment at which the source announces postcopy (its RAM has not
- * been touched yet) until the last page has arrived.  Any thread.
+ * been touched yet) until all memory has arrived.  Any thread.
  */
 bool postcopy_kvm_userfault_active(void);
 

@@ -15,7 +15,7 @@
  * In-band requests are queued by the monitor's own thread (mon_iothread) and
  * run by the dispatcher, in the main loop.  While the RAM wait is on, the
  * main loop may be one of those who wait for a page, or wait for the BQL which
- * one of them holds: for ever, if the migration is paused.  So meanwhile the
+ * one of them holds: forever, if the migration is paused.  So meanwhile the
  * monitor's thread runs those requests that can do without the main loop.
  * monitor/qmp-turn.h keeps the two from getting into each other's way.
  */

@@ -44,7 +44,7 @@ typedef struct RAMWaiter RAMWaiter;
  *   must not block, take a lock or free the waiter
  * @opaque: for @wake
  *
- * The rest is internal.  The memory is the caller's, and stays his.
+ * The rest is internal.  The memory is owned by the caller.
  */
 struct RAMWaiter {
     RAMBlock *rb;

@@ -1041,7 +1041,7 @@ static void test_stats(void)
     block_free(rb);
 }
 
-/* --- Nobody gets on --- */
+/* --- Nobody makes progress --- */
 
 static void test_stuck(void)
 {
@@ -1183,7 +1183,7 @@ static void test_resolver(void)
                 "*!thread_is_resolver*");
     assert_dies("/ram-wait/resolver/subprocess/unaligned", "*ALIGNED*");
 
-    /* It is the thread that must not, not others, and not for ever. */
+    /* It is the thread that must not, not others, and not forever. */
     enable();
     ram_wait_resolver(true);
     a = access_start(rb, 0, 1);

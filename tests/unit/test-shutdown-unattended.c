@@ -158,7 +158,7 @@ static void nobody_asks(void)
     request(SHUTDOWN_CAUSE_NONE);
 }
 
-/* The main loop takes the request, and does not get on later */
+/* The main loop takes the request, and makes no progress later */
 static void main_loop_begins(void)
 {
     ShutdownCause cause = SHUTDOWN_CAUSE_HOST_SIGNAL;
@@ -193,7 +193,7 @@ static void somebody_gets_on(void)
 static void ram_wait_off(void)
 {
     shutdown_unattended_stop();
-    /* Once more does no harm */
+    /* Stopping it again is harmless */
     shutdown_unattended_stop();
     by_signal();
 }

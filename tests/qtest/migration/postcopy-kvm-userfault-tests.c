@@ -305,7 +305,7 @@ static bool hook_change_capabilities(QTestState *from, QTestState *to)
     check_locked(to, "postcopy-ram", false);
     check_locked(to, "postcopy-preempt", true);
     check_locked(to, "dirty-bitmaps", true);
-    /* No change is no harm */
+    /* Setting what is set is harmless */
     migrate_set_capability(to, "postcopy-ram", true);
     return true;
 }

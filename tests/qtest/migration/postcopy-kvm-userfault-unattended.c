@@ -166,7 +166,7 @@ static void assert_status(QDict *rsp, const char *status)
 /* --- Who waits --- */
 
 /*
- * Until the main loop does not get on.  What is asked has no harm in it, and is
+ * Until the main loop makes no progress.  The command is harmless, and is
  * forgotten with the connection.
  */
 static bool wait_until_deaf(void)

@@ -48,7 +48,7 @@
 
 /*
  * The guest of these tests writes to the first byte of each page below 100 MB
- * for ever, so these pages are missing when it runs in the destination.  What
+ * forever, so these pages are missing when it runs in the destination.  What
  * is behind is a driver's that has stopped: rings, and what nobody writes to.
  */
 #define MiB         (1024 * 1024)
