@@ -2,25 +2,42 @@
 """
 Generate what is generated of the documents.
 
-That is the parts between marks, see kuf/documents/blocks.py, which are made of
-the source.  What documents say of the source besides is checked.  With --check
-nothing is written: the exit status says whether all is up to date.
+That is the parts between marks, see kuf/documents/blocks.py, and the plots in
+docs/results.  They are made of the source and of bench/results, so this
+measures nothing.  With --check nothing is written: the exit status says
+whether all is up to date.
 """
 
 import argparse
 from pathlib import Path
-from typing import Iterator
+from typing import Callable, Dict, Iterator
 
 from kuf import cli
 from kuf.cli import Failure
-from kuf.documents import files, messages, refusals
+from kuf.documents import (
+    charts,
+    feature_off,
+    files,
+    links,
+    messages,
+    missing_page,
+    present_memory,
+    refusals,
+)
 from kuf.documents.blocks import Blocks, fill
+from kuf.documents.charts import Plot
 from kuf.paths import TOP
 
 
 PROG = 'scripts/documents'
 
-BLOCKS: Blocks = {**refusals.BLOCKS}
+PLOTS_FOLDER = TOP / 'docs/results'
+
+PARTS = (feature_off, missing_page, present_memory)
+BLOCKS: Blocks = {name: block for part in (*PARTS, refusals)
+                  for name, block in part.BLOCKS.items()}
+PLOTS: Dict[str, Callable[[], Plot]] = {
+    name: plot for part in PARTS for name, plot in part.PLOTS.items()}
 
 
 def parse_args() -> argparse.Namespace:
@@ -56,13 +73,35 @@ def make_document(path: Path, check: bool) -> None:
     print(path.relative_to(TOP))
 
 
-def work() -> int:
+def make_plot(name: str, plot: Plot, check: bool) -> None:
+    """One plot; what its numbers are decides."""
+    path = PLOTS_FOLDER / f'{name}.svg'
+    new = charts.svg(plot)
+    if path.exists() and charts.texts(path.read_text(
+            encoding='utf-8')) == charts.texts(new):
+        return
+    if check:
+        raise out_of_date(path)
+    PLOTS_FOLDER.mkdir(parents=True, exist_ok=True)
+    path.write_text(new, encoding='utf-8')
+    print(path.relative_to(TOP))
+
+
+def generate(check: bool = False) -> None:
     """All of them."""
-    check = parse_args().check
     for path in documents():
         make_document(path, check)
+    for name, plot in PLOTS.items():
+        make_plot(name, plot(), check)
+    for path in documents():
+        links.check(path)
     messages.check()
     files.check()
+
+
+def work() -> int:
+    """What the command line says."""
+    generate(parse_args().check)
     return 0
 
 

@@ -3,18 +3,28 @@
 Tests of how documents are generated, with documents and sources made up.
 """
 
+import json
 from pathlib import Path
+import tempfile
 import unittest
 from unittest import mock
 
 from kuf.cli import Failure
 from kuf.documents import (
     blocks,
+    charts,
     files,
+    links,
     messages,
+    missing_page,
+    records,
     refusals,
 )
 from kuf.documents.sources import strings
+from kuf.paths import TOP
+
+
+SVG = '<svg><text x="1">{}</text><path d="{}"/></svg>'
 
 
 class BlocksTest(unittest.TestCase):
@@ -50,6 +60,38 @@ class BlocksTest(unittest.TestCase):
             self.fill('<!-- generated: two -->\n<!-- end -->\n')
         with self.assertRaisesRegex(Failure, 'no end'):
             self.fill('<!-- generated: one -->\ntext\n')
+
+
+class RecordsTest(unittest.TestCase):
+    """What was measured."""
+
+    def setUp(self) -> None:
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.folder = Path(folder.name)
+
+    def test_newest(self) -> None:
+        """The last record that has it; others stay as they are."""
+        old = records.Versions('2026-01-02', '10.0.1', '6.12.1')
+        new = records.Versions('2026-02-01', '10.0.2', '6.12.1')
+        records.keep(old, 'a', {'n': 1}, self.folder)
+        records.keep(old, 'b', {'n': 2}, self.folder)
+        path = records.keep(new, 'a', {'n': 3}, self.folder)
+        self.assertEqual(path.name, '2026-02-01-10.0.2-6.12.1.json')
+        self.assertEqual(records.newest('a', self.folder).data, {'n': 3})
+        found = records.newest('b', self.folder)
+        self.assertEqual((found.versions, found.data), (old, {'n': 2}))
+        with self.assertRaisesRegex(Failure, "'c'; measure"):
+            records.newest('c', self.folder)
+
+    def test_wrong(self) -> None:
+        """Files that are no records."""
+        path = self.folder / 'x.json'
+        for text, why in (('{', 'not JSON'),
+                          (json.dumps({'schema': 9}), 'schema 9')):
+            path.write_text(text, encoding='utf-8')
+            with self.assertRaisesRegex(Failure, why):
+                records.newest('a', self.folder)
 
 
 class RefusalsTest(unittest.TestCase):
@@ -112,9 +154,75 @@ class PagesTest(unittest.TestCase):
             with self.assertRaisesRegex(Failure, 'what .* is for'):
                 files.check()
 
+    def test_links(self) -> None:
+        """A link that leads nowhere is found, one to elsewhere is not ours."""
+        with mock.patch.object(Path, 'read_text', return_value=(
+                '[a](docs/demo.md#x) [b](https://example.org/) [c](#d)')):
+            links.check(TOP / 'README.md')
+        with mock.patch.object(Path, 'read_text',
+                               return_value='[a](docs/none.md)'):
+            with self.assertRaisesRegex(Failure, "'docs/none.md'"):
+                links.check(TOP / 'README.md')
+
     def test_strings(self) -> None:
         """Strings that are broken are one."""
         self.assertEqual(strings('"a "\n    "b"'), '"a b"')
+
+
+def measured_run(mode: str, **numbers: int) -> records.Data:
+    """A run of bench/demand-paging, in two boots."""
+    first = {'ns': 1000, 'pages': 10, 'exits': 0, 'voluntary': 3,
+             'involuntary': 2, **numbers}
+    return {'backing': 'anonymous', 'mode': mode, 'vcpus': 1,
+            'numbers': [first, {**first, 'ns': first['ns'] * 2}]}
+
+
+class DigestsTest(unittest.TestCase):
+    """What is kept of measurements."""
+
+    def test_missing_page(self) -> None:
+        """Numbers a page, and how far two boots are apart."""
+        kept = missing_page.digest({
+            'megabytes': 1, 'vcpus': [1],
+            'table': [measured_run('none'), measured_run('both', ns=500)],
+            'plain': {'base': [measured_run('none')],
+                      'patched': [measured_run('none', ns=1010)]},
+            'hugetlb': [measured_run('userfaultfd', pages=1024),
+                        measured_run('userfault', exits=10)],
+            'calls': [{'mode': 'both', 'pages': 100, 'calls': {'ioctl': 200}}],
+        })
+        self.assertEqual([(run['instructions'], run['switches'])
+                          for run in kept['runs']], [(100, 0.5), (50, 0.5)])
+        self.assertEqual(kept['spread']['runs'], 2)
+        self.assertEqual(kept['spread']['worst'][0]['percent'], 100)
+        self.assertEqual(kept['calls'], {'both': {'ioctl': 2}})
+        off = kept['flag-off']['runs'][0]
+        self.assertEqual((off['difference'], off['percent']), (1, 1))
+        self.assertEqual([(run['granule'], run['faults'], run['per_fault'])
+                          for run in kept['hugetlb']],
+                         [('2M', 2, 500), ('4K', 10, 100)])
+
+
+class ChartsTest(unittest.TestCase):
+    """Plots."""
+
+    def test_texts(self) -> None:
+        """What is drawn is of no account, what is written is."""
+        self.assertEqual(charts.texts(SVG.format('1.5', 'M 0 0')),
+                         charts.texts(SVG.format('1.5', 'M 0 1')))
+        self.assertNotEqual(charts.texts(SVG.format('1.5', 'M 0 0')),
+                            charts.texts(SVG.format('1.6', 'M 0 0')))
+
+    def test_values(self) -> None:
+        """Each value is there as text."""
+        plot = charts.Plot(
+            [charts.Panel('title', [charts.Row('a', [0.5, None]),
+                                    charts.Row('b', [2, 40])])],
+            ['x', 'y'], 'share', 'where')
+        said = charts.texts(charts.svg(plot))
+        for text in ('title', 'a', 'b', 'x', 'y', '0.50  -', '2.00  40.00',
+                     'where'):
+            self.assertIn(text, said)
 
 
 if __name__ == '__main__':
