@@ -3,8 +3,9 @@
 Measure what a page costs that a vCPU has to wait for.
 
 Runs KVM's demand_paging_test in the emulated host, under the instruction
-clock, with userfaultfd, with KVM userfault, with both and with neither, and
-writes the numbers as JSON and a report on them as Markdown.
+clock, with userfaultfd, with KVM userfault, with both and with neither, writes
+the numbers as JSON, keeps what documents need in bench/results, and brings the
+documents up to date.
 """
 
 import argparse
@@ -19,15 +20,14 @@ from typing import (
     Iterator,
     List,
     NamedTuple,
-    Optional,
-    Tuple,
 )
 
 from kuf import cli
 from kuf.bench.counting import host, release
-from kuf.cli import Failure, counted
-from kuf.markdown import table
-from kuf.paths import RESULTS, SELFTESTS, TOP
+from kuf.cli import Failure
+from kuf.documents.missing_page import digest
+from kuf.documents.publish import publish
+from kuf.paths import RESULTS, SELFTESTS
 
 
 PROG = 'bench/demand-paging'
@@ -42,7 +42,6 @@ Record = Dict[str, Any]
 class Resolver(NamedTuple):
     """Who resolves a vCPU's fault."""
     name: str
-    title: str
     options: str
     shared_only: bool = False
 
@@ -50,7 +49,6 @@ class Resolver(NamedTuple):
 class Memory(NamedTuple):
     """What the guest's memory is."""
     name: str
-    title: str
     options: str
     setup: str
     shared: bool
@@ -67,26 +65,25 @@ class Measurement(NamedTuple):
 
 
 RESOLVERS = {resolver.name: resolver for resolver in (
-    Resolver('none', 'nobody: untouched memory', ''),
-    Resolver('none, present', 'nobody: memory has pages', '-p'),
-    Resolver('userfaultfd', 'userfaultfd', '-u MISSING'),
-    Resolver('userfaultfd minor', 'userfaultfd, minor faults', '-u MINOR',
-             True),
-    Resolver('userfault', 'KVM userfault: untouched memory', '-k'),
-    Resolver('userfault, present', 'KVM userfault: memory has pages', '-k -p'),
-    Resolver('both', 'both', '-k -u MISSING'),
-    Resolver('both minor', 'both, minor faults', '-k -u MINOR', True),
+    Resolver('none', ''),
+    Resolver('none, present', '-p'),
+    Resolver('userfaultfd', '-u MISSING'),
+    Resolver('userfaultfd minor', '-u MINOR', True),
+    Resolver('userfault', '-k'),
+    Resolver('userfault, present', '-k -p'),
+    Resolver('both', '-k -u MISSING'),
+    Resolver('both minor', '-k -u MINOR', True),
 )}
 
 # A page is 4K in all of these: -g.
 MEMORIES = {memory.name: memory for memory in (
-    Memory('anonymous', 'anonymous memory', '-g -s anonymous',
+    Memory('anonymous', '-g -s anonymous',
            f'echo never > {SHMEM_HUGE}', False),
-    Memory('anonymous, THP', 'anonymous memory with huge pages',
-           '-g -s anonymous_thp', f'echo never > {SHMEM_HUGE}', False),
-    Memory('shmem', 'shared memory', '-g -s shmem',
+    Memory('anonymous, THP', '-g -s anonymous_thp',
+           f'echo never > {SHMEM_HUGE}', False),
+    Memory('shmem', '-g -s shmem',
            f'echo never > {SHMEM_HUGE}', True),
-    Memory('shmem, THP', 'shared memory with huge pages', '-g -s shmem',
+    Memory('shmem, THP', '-g -s shmem',
            f'echo always > {SHMEM_HUGE}', True),
 )}
 
@@ -135,12 +132,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--json', metavar='PATH', type=Path,
                         default=RESULTS / 'demand-paging.json',
                         help='the numbers [build/results/demand-paging.json]')
-    parser.add_argument('--report', metavar='PATH', type=Path,
-                        default=TOP / 'docs/kvm-userfault-performance.md',
-                        help='the report [docs/kvm-userfault-performance.md]')
     parser.add_argument('--only-report', action='store_true',
-                        help='measure nothing, write the report on the '
-                        'numbers that are there')
+                        help='measure nothing, keep the numbers that are '
+                        'there')
     args = parser.parse_args()
     for vcpus in args.vcpus:
         if vcpus < 1 or args.size % (2 * vcpus):
@@ -282,244 +276,8 @@ def collect(setup: Setup) -> Record:
     }
 
 
-class Figures:
-    """Numbers of a list of runs, by backing, mode and number of vCPUs."""
-
-    def __init__(self, runs: List[Record]):
-        self.runs = {(run['backing'], run['mode'], run['vcpus']): run
-                     for run in runs}
-
-    def get(self, backing: str, mode: str, vcpus: int) -> Optional[Record]:
-        """The numbers of the first boot."""
-        run = self.runs.get((backing, mode, vcpus))
-        return run['numbers'][0] if run else None
-
-    def cost(self, backing: str, mode: str, vcpus: int) -> Optional[float]:
-        """Instructions a page."""
-        figures = self.get(backing, mode, vcpus)
-        return figures['ns'] / figures['pages'] if figures else None
-
-    def spread(self) -> List[Tuple[float, str]]:
-        """By how much the boots differ, as a share, the most first."""
-        return sorted(((abs(a['ns'] - b['ns']) / a['ns'], ', '.join(
-            (run['backing'], run['mode'], counted(run['vcpus'], 'vCPU'))))
-            for run in self.runs.values()
-            for a, b in [run['numbers']]), reverse=True)
-
-
-def cost_table(figures: Figures, backing: Memory, vcpus: List[int]) -> str:
-    """Instructions a page in each mode, and what that is of userfaultfd's."""
-    rows = []
-    for mode in RESOLVERS.values():
-        row = [mode.title]
-        for count in vcpus:
-            cost = figures.cost(backing.name, mode.name, count)
-            other = figures.cost(backing.name, 'userfaultfd', count)
-            if cost and other:
-                row.append(f'{cost:,.0f} ({cost / other:.2f})')
-        if len(row) > 1:
-            rows.append(row)
-    return table(['who resolves'] + [counted(n, 'vCPU') for n in vcpus], rows)
-
-
-def switch_table(figures: Figures, backing: Memory, vcpus: List[int]) -> str:
-    """Context switches a page."""
-    rows = []
-    for mode in RESOLVERS.values():
-        row = [mode.title]
-        for count in vcpus:
-            if seen := figures.get(backing.name, mode.name, count):
-                switches = seen['voluntary'] + seen['involuntary']
-                row.append(f"{switches / seen['pages']:.2f}")
-        if len(row) > 1:
-            rows.append(row)
-    return table(['who resolves'] + [counted(n, 'vCPU') for n in vcpus], rows)
-
-
-def call_table(calls: List[Record]) -> str:
-    """System calls a page, by name, as far as they come with pages."""
-    names = sorted({name for mode in calls for name in mode['calls']
-                    if mode['calls'][name] >= mode['pages'] / 100})
-    rows = [[RESOLVERS[mode['mode']].title] +
-            [f"{mode['calls'].get(name, 0) / mode['pages']:.2f}"
-             for name in names] for mode in calls]
-    return table(['who resolves'] + [f'`{name}`' for name in names], rows)
-
-
-def plain_table(patched: Figures, base: Figures) -> str:
-    """Both kernels side by side."""
-    rows = []
-    for backing, mode, vcpus in base.runs:
-        before = base.cost(backing, mode, vcpus)
-        after = patched.cost(backing, mode, vcpus)
-        if before and after:
-            rows.append([f"{backing}; {RESOLVERS[mode].title}; "
-                         f"{counted(vcpus, 'vCPU')}",
-                         f'{before:,.0f}', f'{after:,.0f}',
-                         f'{round(after - before):+,} '
-                         f'({(after / before - 1) * 100:+.2f} %)'])
-    return table(['memory; who resolves', 'without the series',
-                  'with it, flag off', 'difference'], rows)
-
-
-def hugetlb_table(runs: List[Record]) -> str:
-    """What a vCPU waits for on hugetlb."""
-    rows = []
-    for run in runs:
-        figures = run['numbers'][0]
-        faults = figures['exits'] or figures['pages'] // 512
-        rows.append([RESOLVERS[run['mode']].title,
-                     '4K' if figures['exits'] else '2M', f'{faults:,}',
-                     f"{figures['ns'] / faults:,.0f}",
-                     f"{figures['ns'] / figures['pages']:,.0f}"])
-    return table(['who resolves', 'granule', 'faults',
-                  'instructions a fault', 'instructions a 4K page'], rows)
-
-
-def ratio_range(figures: Figures, mode: str) -> str:
-    """The best and the worst of a mode against userfaultfd."""
-    ratios = []
-    for backing, name, vcpus in figures.runs:
-        cost = figures.cost(backing, mode, vcpus)
-        other = figures.cost(backing, 'userfaultfd', vcpus)
-        if name == mode and cost and other:
-            ratios.append((cost / other,
-                           f"{backing}, {counted(vcpus, 'vCPU')}"))
-    (least, where_least), (most, where_most) = min(ratios), max(ratios)
-    return f'{least:.2f} ({where_least}) to {most:.2f} ({where_most})'
-
-
-def spread_text(figures: Figures) -> str:
-    """How well two boots agree."""
-    spread = figures.spread()
-    median = spread[len(spread) // 2][0]
-    worst = '; '.join(f'{share * 100:.2f} % ({where})'
-                      for share, where in spread[:3])
-    return (f'{len(spread)} runs in two boots; they differ by '
-            f'{median * 100:.3f} % in the median, and at most by {worst}.')
-
-
-REPORT = '''\
-<!-- SPDX-License-Identifier: GPL-2.0-or-later -->
-<!-- Generated by bench/demand-paging; change that, not this. -->
-# What a missing page costs
-
-A guest touches pages one after the other that are not there. Each has to be
-caught, filled and let go. This is what that costs the host, from the guest's
-access to its retry, with userfaultfd and with KVM userfault. There is no
-network here: a page's way over it comes on top, and is the same for both.
-
-`bench/demand-paging` measures this and writes this page. Linux {release},
-`demand_paging_test` of the series' selftests, {megabytes} MB in all, shared
-out among the vCPUs, each page of 4K written once by its vCPU.
-
-* **nobody**: no page is held back; the kernel gives a zeroed page, or maps the
-  one that is there. What the others cost above this is the price of postcopy.
-* **userfaultfd**: a thread for each vCPU waits for its faults and places pages
-  with `UFFDIO_COPY`. With minor faults the page is in the page cache already
-  and `UFFDIO_CONTINUE` maps it.
-* **KVM userfault**: the vCPU's own thread leaves `KVM_RUN`, copies the page as
-  `UFFDIO_COPY` does (`rep movsq`), clears its bit and runs the vCPU again.
-  *Untouched memory* has no page until that copy; *memory has pages* is as
-  after a precopy pass that discards nothing.
-* **both**: the vCPU leaves `KVM_RUN` and its thread places the page with
-  userfaultfd, which also guards the memory against all who are not vCPUs.
-
-## How, and what that means
-
-The clock of the emulated host counts instructions (`host/run --icount`). A
-number below is what the processor executes for a page, in guest, kernel and
-userspace together. What caches, TLB misses and a world switch cost on real
-hardware is not in it, nor what it takes to wake another processor. So the
-numbers compare amounts of work; they are neither times nor rates of any real
-machine.
-
-There is one emulated processor. With more vCPUs their threads take turns:
-contention is **not timed**, no lock is ever waited for by two processors, and
-a column for more vCPUs shows only what taking turns adds. What processors
-would contend for is counted instead: context switches and system calls.
-
-The test's userfaultfd handler, which *both* uses too, asks for the time twice
-and for its thread's number once a page, for messages that are compiled out.
-That is upstream's, was left as it is, and is in userfaultfd's numbers.
-
-{spread}
-
-## Instructions a page
-
-In brackets: the share of what userfaultfd needs with the same memory and as
-many vCPUs; less than 1 is cheaper.
-
-{costs}
-Over all of these, as shares of userfaultfd's:
-
-* KVM userfault on untouched memory: {ratio_untouched}
-* KVM userfault on memory that has pages: {ratio_present}
-* both: {ratio_both}
-
-Where nobody resolves, memory with huge pages takes one fault for 512 pages.
-userfaultfd and KVM userfault take one for each 4K. KVM userfault copies into
-the huge page that the host gave at the first touch; with userfaultfd the host
-has small pages.
-
-## Context switches a page
-
-Anonymous memory, from `getrusage()`. The few that starting the threads takes
-are in it.
-
-{switches}
-## System calls a page
-
-One vCPU, anonymous memory, counted by `strace -f -c` with two sizes: the
-difference, by page. `KVM_RUN` is an `ioctl`, and so is what places a page with
-userfaultfd. `gettid` is the test's own, see above.
-
-{calls}
-## With the flag off
-
-The same test on the kernel without the series and on the patched one, where no
-slot has `KVM_MEM_USERFAULT`. Instructions a page.
-
-{plain}
-Patched kernel: {spread_patched}
-
-Kernel without the series: {spread_base}
-
-## hugetlb
-
-One vCPU, pages of 2M. userfaultfd can only place the whole of one, and its
-first access waits for 2M to arrive; KVM userfault lets go of each 4K. The
-instructions are those without the network, where the copy of 2M counts for
-little.
-
-{hugetlb}'''
-
-
-def report(data: Record) -> str:
-    """The report on the numbers."""
-    figures = Figures(data['table'])
-    patched, base = (Figures(data['plain'][name])
-                     for name in ('patched', 'base'))
-    vcpus = data['vcpus']
-    costs = '\n'.join(f'### {backing.title.capitalize()}\n\n'
-                      f'{cost_table(figures, backing, vcpus)}'
-                      for backing in MEMORIES.values())
-    return REPORT.format(
-        release=data['releases'][data['kernel']],
-        megabytes=data['megabytes'],
-        spread=spread_text(figures), costs=costs,
-        ratio_untouched=ratio_range(figures, 'userfault'),
-        ratio_present=ratio_range(figures, 'userfault, present'),
-        ratio_both=ratio_range(figures, 'both'),
-        switches=switch_table(figures, MEMORIES['anonymous'], vcpus),
-        calls=call_table(data['calls']),
-        plain=plain_table(patched, base),
-        spread_patched=spread_text(patched), spread_base=spread_text(base),
-        hugetlb=hugetlb_table(data['hugetlb']))
-
-
 def work() -> int:
-    """Measure, write the numbers, write the report."""
+    """Measure, write the numbers, keep them."""
     args = parse_args()
     if not args.only_report:
         data = collect(Setup(args.test, args.kernel, args.base_kernel,
@@ -529,10 +287,10 @@ def work() -> int:
                              encoding='utf-8')
     if not args.json.exists():
         raise Failure(f'there is no {args.json}; leave out --only-report')
-    args.report.parent.mkdir(parents=True, exist_ok=True)
-    args.report.write_text(report(json.loads(
-        args.json.read_text(encoding='utf-8'))), encoding='utf-8')
-    print(f'{args.json}\n{args.report}')
+    data = json.loads(args.json.read_text(encoding='utf-8'))
+    publish('missing-page', args.json, data['releases'][data['kernel']],
+            digest(data))
+    print(args.json)
     return 0
 
 
