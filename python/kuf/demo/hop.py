@@ -234,7 +234,7 @@ class Hop:
         self.count_faults()
 
     def context_switches(self, placed: int) -> Dict[str, Any]:
-        """From the start of the guest to the last page."""
+        """From the start of the guest until all memory has arrived."""
         assert self.threads
         voluntary, involuntary = (now - before for now, before in zip(
             self.threads.total(), self.switches_before))
@@ -253,7 +253,7 @@ class Hop:
         self.result['ram_waits'] = stats.get('ram-waits')
 
     def verify(self) -> None:
-        """The guest has checked all of its memory since the last page came."""
+        """The guest has checked its memory since all of it has arrived."""
         self.phase = 'verification'
         here = self.destination.console
         first = None

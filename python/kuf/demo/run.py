@@ -77,10 +77,10 @@ def add_scenario(parser: argparse.ArgumentParser) -> None:
         help='of precopy, a second; with a lot, the second pass may be over '
         'before the switch to postcopy [8]')
     add('--postcopy-bandwidth', type=int, default=4, metavar='MB',
-        help='of pages that nobody has asked for, a second; 0: all that '
-        'there is [4]')
+        help='of background pages, which were not requested, a second; 0: '
+        'unlimited [4]')
     add('--rtt', type=int, default=0, metavar='US',
-        help='microseconds to the other side and back, by netem between two '
+        help='network round trip in microseconds, by netem between two '
         'network namespaces; 0: a socket [0]')
 
 

@@ -35,7 +35,7 @@ class Scenario:
     write: int
     # What the guest's memory is in the host, see kuf.demo.backing.
     backing: str
-    # In megabytes a second; of postcopy, 0 for all that there is.
+    # In megabytes a second; of background pages, 0 for no limit.
     bandwidth: int
     postcopy_bandwidth: int
     # In microseconds.

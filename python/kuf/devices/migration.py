@@ -55,7 +55,7 @@ def add_log_options(parser: argparse.ArgumentParser) -> None:
 class Migration:
     """A guest that is busy with a device, and is migrated."""
 
-    # Bytes a second of pages that nobody has asked for, after the switch.
+    # Bytes a second of background pages, after the switch-over.
     postcopy_bandwidth = SLOW
 
     def __init__(self, conditions: Conditions, job: Path, device: Device,

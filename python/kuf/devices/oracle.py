@@ -11,7 +11,7 @@ that has not arrived is out of reach for QEMU itself: if QEMU touches it where
 the RAM wait is not asked before, it dies.
 
 A device has passed if the guest goes on and never saw wrong data, and, with
-KVM userfault, if no vCPU asked again and again for one page, and if QEMU
+KVM userfault, if no vCPU kept exiting for a page that was received, and if QEMU
 waited for memory at least once for a device that does DMA.  virtio devices put
 off what they need memory for, and do not wait.  Of the pages that a guest
 reports as free, QEMU may ask for none.  Output is TAP.

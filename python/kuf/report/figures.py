@@ -114,7 +114,7 @@ def mean_rate(points: List[List[float]], start: float,
 
 
 def postcopy_rate(run: Run) -> Optional[float]:
-    """The guest's rate from its start in the destination to the last page."""
+    """The guest's rate during postcopy."""
     end = number(run, 'marks', 'completed')
     if end is None:
         return None
@@ -183,7 +183,7 @@ class Figure(NamedTuple):
 
 
 DOWNTIME = Figure('downtime, {ms}', plain('downtime_ms'), -1)
-LAST_PAGE = Figure('to the last page, {ms}', plain('postcopy_ms'), -1)
+LAST_PAGE = Figure('postcopy duration, {ms}', plain('postcopy_ms'), -1)
 CALLS = Figure('system calls a page', plain('syscalls_per_page'), -1)
 SWITCHES = Figure('context switches a page',
                   plain('context_switches', 'per_page'), -1)
@@ -202,7 +202,7 @@ RATE = [
 ]
 HUGE = Figure('huge pages kept, %', lambda run: percent(
     number(run, 'huge_after_kb'), number(run, 'huge_before_kb')), 1)
-HUGE_AFTER = Figure('huge after, MB', scaled(1024, 'huge_after_kb'),
+HUGE_AFTER = Figure('huge pages after, MB', scaled(1024, 'huge_after_kb'),
                     whole=True)
 REQUESTS = Figure('requests', plain('requests'), whole=True)
 VERIFIED = Figure('memory verified, pages', plain('verified_pages'),
@@ -218,10 +218,11 @@ RUN_FIGURES = [
     REQUESTS, FAULTS,
     Figure('waits of devices', plain('ram_waits'), whole=True),
     *LATENCY,
-    Figure('touches over 1 {ms}', lambda run: float(len(run['stalls']))
+    Figure('accesses over 1 {ms}', lambda run: float(len(run['stalls']))
            if run.get('stalls') is not None else None, whole=True),
     CALLS, USERFAULTFD, SWITCHES, *RATE,
-    Figure('huge before, MB', scaled(1024, 'huge_before_kb'), whole=True),
+    Figure('huge pages before, MB', scaled(1024, 'huge_before_kb'),
+           whole=True),
     HUGE_AFTER, VERIFIED, Figure('checks', plain('checked_pages'), whole=True),
 ]
 

@@ -5,6 +5,7 @@ from html import escape
 from typing import Iterable, List
 
 from kuf.cli import counted
+from kuf.report.definitions import DEFINITIONS
 from kuf.report.figures import (
     FIGURES,
     RUN_FIGURES,
@@ -138,41 +139,6 @@ footer { margin-top: 3rem; font-size: .85rem;
 }
 '''
 
-HOW_TO_READ = [
-    ('Switch-over, downtime',
-     'The guest stops in the source and starts in the destination, although '
-     'most of what it has written lately is not there yet. Downtime is the '
-     'time in between, in which it runs nowhere.'),
-    ('To the last page',
-     'From the start in the destination to the end of the migration. All that '
-     'time a page may be missing; whoever touches it waits until it was '
-     'requested, sent and placed.'),
-    ('vCPU faults, waits of devices',
-     'How often a vCPU, or QEMU for a device, had to wait for a page. QEMU '
-     'does not count them with userfaultfd: "-".'),
-    ('Latency',
-     "How long the guest's own accesses took, by its clock, from the "
-     'switch-over to the last page; those from 32 {us} on.'),
-    ('System calls a page',
-     'Those of the threads that receive pages, place them and serve faults, '
-     'for each page that came after the switch-over.'),
-    ('userfaultfd calls',
-     'Attempts of the destination to get a userfaultfd, in all of its life.'),
-    ('Context switches a page',
-     'Of all threads of the destination, for each page that came after the '
-     'switch-over.'),
-    ('Guest rate',
-     'Pages that the guest checks, and most of which it writes. The mean from '
-     'the switch-over to the last page, and what that is of the rate before '
-     'the migration.'),
-    ('Huge pages kept',
-     "What the host maps of the guest's memory by huge pages after the last "
-     'page, of what it did before.'),
-    ('Memory verified',
-     "Pages of the guest's working set. After the last page the guest has "
-     'checked each of them: number, writer, count of writes and checksum.'),
-]
-
 EMULATED = (
     'Emulated host',
     'TCG emulates the host, all of it on one processor: both QEMUs, the guest '
@@ -182,7 +148,7 @@ EMULATED = (
 INSTRUCTIONS = (
     'kinsn, Minsn, Ginsn',
     'A thousand, a million and a billion instructions. The clock of this host '
-    'goes on by one nanosecond for each instruction, so that what is called a '
+    'advances by one nanosecond for each instruction, so that what is called a '
     'time here is a count of instructions.')
 
 
@@ -291,9 +257,8 @@ def calls_table(data: Data) -> str:
         rows.append(row(figure.title, (
             element('td', cell(data, figure, mode))
             for mode in all_modes(data))))
-    return table(f'Medians of {runs_text(data)}, from the switch-over to the '
-                 'last page. Placing: the threads that receive pages, place '
-                 'them and serve faults.',
+    return table(f'Medians of {runs_text(data)}, during postcopy. Placing: the '
+                 'threads that receive pages, place them and serve faults.',
                  ['role: call', *mode_heads(data)], rows, 'calls')
 
 
@@ -355,7 +320,8 @@ def where_part(data: Data) -> str:
 
 def how_part(data: Data) -> str:
     """Definitions."""
-    terms = list(HOW_TO_READ)
+    terms = [(one.name[0].upper() + one.name[1:], one.what)
+             for one in DEFINITIONS]
     if data.get('emulated'):
         terms.append(EMULATED)
     if data.get('clock') == 'instructions':
@@ -393,9 +359,9 @@ def html(data: Data) -> str:
             'tinted: pages are missing.')),
         section('Latency of accesses', key(data), plots(
             data, latency_plots(data), 'Accesses of the guest that took 32 '
-            f"{units(data)['us']} or more, from the switch-over to the last "
-            'page; both axes of the second plot are logarithmic. Quantiles '
-            'are of the slowest, as many as pages were asked for.')),
+            f"{units(data)['us']} or more, during postcopy; both axes of the "
+            'second plot are logarithmic. Quantiles '
+            'are of the slowest, as many as pages were requested.')),
         section('Costs', plots(
             data, bar_plots(data), 'Bars: medians; circles: rounds. Frames: '
             'huge pages before the migration.')),

@@ -166,7 +166,7 @@ def mark_phases(axes: Any, runs: List[Run], colour: str) -> None:
         middle = median(ends)
         axes.axvspan(0, middle, color=colour, alpha=0.12, linewidth=0)
         axes.axvline(middle, color=INK, linewidth=1, linestyle=(0, (2, 2)))
-        axes.annotate(' last page', (middle, 1.02), xycoords=above)
+        axes.annotate(' complete', (middle, 1.02), xycoords=above)
 
 
 def rate_limits(data: Data) -> Tuple[float, float, float]:
@@ -325,7 +325,7 @@ def rate_plots(data: Data) -> List[Plot]:
     """One for each mode."""
     return [Plot(f'rate-{index}', f'Rate of the guest through time, {mode}: '
                  f'{cell(data, RATE[0], mode)} pages/{units(data)["s"]} from '
-                 'the switch-over to the last page',
+                 'the switch-over until all memory has arrived',
                  partial(plot_rate, data=data, mode=mode), 2.4)
             for index, mode in enumerate(all_modes(data))]
 
