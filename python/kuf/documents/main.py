@@ -16,11 +16,14 @@ from kuf import cli
 from kuf.cli import Failure
 from kuf.documents import (
     charts,
+    demonstration,
     feature_off,
     files,
+    headline,
     links,
     messages,
     missing_page,
+    postcopy,
     present_memory,
     refusals,
 )
@@ -33,8 +36,8 @@ PROG = 'scripts/documents'
 
 PLOTS_FOLDER = TOP / 'docs/results'
 
-PARTS = (feature_off, missing_page, present_memory)
-BLOCKS: Blocks = {name: block for part in (*PARTS, refusals)
+PARTS = (demonstration, feature_off, missing_page, postcopy, present_memory)
+BLOCKS: Blocks = {name: block for part in (*PARTS, headline, refusals)
                   for name, block in part.BLOCKS.items()}
 PLOTS: Dict[str, Callable[[], Plot]] = {
     name: plot for part in PARTS for name, plot in part.PLOTS.items()}

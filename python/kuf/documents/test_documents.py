@@ -17,11 +17,13 @@ from kuf.documents import (
     links,
     messages,
     missing_page,
+    postcopy,
     records,
     refusals,
 )
 from kuf.documents.sources import strings
 from kuf.paths import TOP
+from kuf.report.figures import postcopy_rate
 
 
 SVG = '<svg><text x="1">{}</text><path d="{}"/></svg>'
@@ -201,6 +203,23 @@ class DigestsTest(unittest.TestCase):
         self.assertEqual([(run['granule'], run['faults'], run['per_fault'])
                           for run in kept['hugetlb']],
                          [('2M', 2, 500), ('4K', 10, 100)])
+
+    def test_postcopy(self) -> None:
+        """Reports lose what figures are made of, and no figure."""
+        report = records.newest('demo').data
+        guest = {'name': 'a', 'title': 'b', 'report': report}
+        kept = postcopy.digest([{'title': 's', 'guests': [guest]}], [], '6.12')
+        runs = report['runs']
+        self.assertEqual((kept['migrations'], kept['failed']), (len(runs), 0))
+        self.assertEqual(kept['userfaultfd_calls'],
+                         {'userfaultfd': 1, 'kvm-userfault': 0})
+        thin = kept['sweeps'][0]['guests'][0]['report']
+        self.assertLess(len(json.dumps(thin)), len(json.dumps(report)) / 10)
+        for old, new in zip(runs, thin['runs']):
+            for figure in postcopy.FIGURES:
+                if figure is not postcopy.RATE:
+                    self.assertEqual(figure.find(old), figure.find(new))
+            self.assertEqual(new['guest_rate'], postcopy_rate(old))
 
 
 class ChartsTest(unittest.TestCase):
