@@ -4,7 +4,8 @@ Measure what the fork costs while nothing is migrated.
 
 Counts the instructions of QEMU's accesses to guest memory, of a vCPU's exits
 and of requests to a disk, with the fork and with the QEMU that is its base, in
-the emulated host under the instruction clock.
+the emulated host under the instruction clock, keeps the numbers in
+bench/results, and brings the documents up to date.
 """
 
 import argparse
@@ -25,8 +26,10 @@ from typing import (
 
 from kuf import cli, inside
 from kuf.architectures import ARCHITECTURES
+from kuf.bench.counting import release
 from kuf.cli import Failure
-from kuf.markdown import table
+from kuf.documents.feature_off import digest
+from kuf.documents.publish import publish
 from kuf.paths import RESULTS, TOP, UNPATCHED
 
 
@@ -82,9 +85,6 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--json', metavar='PATH', type=Path,
                         default=RESULTS / 'idle-cost.json',
                         help='the numbers [build/results/idle-cost.json]')
-    parser.add_argument('--markdown', action='store_true',
-                        help='measure nothing, print a section on the '
-                        'numbers that are there')
     # In the emulated host: measure once with each, in this order.
     inside.add_option(parser)
     parser.add_argument('--qemus', type=lambda text: text.split(','),
@@ -220,68 +220,20 @@ def measure(count: int, folder: Path) -> Record:
     for number in range(1, count + 1):
         print(f'boot {number} of {count}', flush=True)
         boots.append(boot(number, folder))
-    return {'schema': 1, 'how': HOW.format(boots=count, pairs=PAIRS),
+    return {'boots': count, 'pairs': PAIRS, 'release': release('default'),
             'rows': list(rows(boots))}
 
 
-HOW = '''\
-Both QEMUs are built from the same base with the same options, and run in the
-emulated host under its instruction clock: a number is what the processor
-executes for one of these, in guest, kernel and QEMU together. It is what a
-round has more than one with half of the work, over {pairs} pairs of rounds,
-and the median of {boots} boots, in each of which both QEMUs ran. In brackets
-are the least and the most of them.'''
-
-SECTION = '''\
-## While the feature is off
-
-{how}
-
-{table}
-The guest is a few lines under KVM (`bench/idle-guest.S`). The ports are those
-of fw_cfg: one takes a value, and one lets it transfer four bytes, for which
-QEMU reads 16 bytes of guest memory, writes 4 and writes 4. The first row is a
-third of what that has more than the other port, so fw_cfg's own work for it is
-in it. The disk has a virtqueue with ioeventfd and an interrupt for each
-request, and no data to transfer (`null-co`).
-'''
-
-
-def spread(values: List[float]) -> str:
-    """The median, and how far the boots are apart."""
-    return f'{median(values):,.1f} ({min(values):,.1f} to {max(values):,.1f})'
-
-
-def markdown(data: Record) -> str:
-    """A section on the numbers."""
-    costs = [[one['title'], spread(one['base']), spread(one['fork']),
-              f"{one['difference']:+,.1f} ({one['percent']:+.2f} %)"]
-             for one in data['rows']]
-    return SECTION.format(how=data['how'], table=table(
-        ['instructions of', 'base', 'fork', 'difference'], costs))
-
-
-def saved(path: Path) -> Record:
-    """The numbers that are there."""
-    if not path.exists():
-        raise Failure(f'there is no {path}; leave out --markdown')
-    data: Record = json.loads(path.read_text(encoding='utf-8'))
-    return data
-
-
 def work() -> int:
-    """Measure and write the numbers, or print a section on them."""
+    """Measure, write the numbers, keep them."""
     args = parse_args()
     if args.inside:
         measure_here(args.qemus)
         return 0
-    if args.markdown:
-        print(markdown(saved(args.json)), end='')
-        return 0
     args.json.parent.mkdir(parents=True, exist_ok=True)
-    args.json.write_text(
-        json.dumps(measure(args.boots, args.json.parent), indent=1) + '\n',
-        encoding='utf-8')
+    data = measure(args.boots, args.json.parent)
+    args.json.write_text(json.dumps(data, indent=1) + '\n', encoding='utf-8')
+    publish('feature-off', args.json, data['release'], digest(data))
     print(args.json)
     return 0
 
