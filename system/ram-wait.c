@@ -117,8 +117,8 @@ bool ram_wait_add(RAMWaiter *w)
     QEMU_LOCK_GUARD(&bucket->lock);
     qatomic_set(&bucket->nr, bucket->nr + 1);
     /*
-     * Be counted before looking at receivedmap; pairs with the barrier in
-     * ram_wait_page_present().
+     * Be counted before looking at receivedmap; pairs with the barrier
+     * in ram_wait_page_present().
      */
     smp_mb();
     if (!ram_wait_page_missing(w->rb, w->offset)) {

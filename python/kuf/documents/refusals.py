@@ -2,7 +2,7 @@
 """
 What postcopy with KVM userfault refuses: the table, and the list of commands.
 
-Who refuses what, and why, is in the source: whoever bypasses the RAM barrier
+Who refuses what, and why, is in the source: whoever bypasses the RAM wait
 says so, and gives a reason, see include/system/ram-bypass.h.  What users call
 it, and what they do about it, is here.
 """
@@ -66,7 +66,7 @@ REFUSALS = [
     Refusal('net/vhost-vdpa.c', 'RAM_BYPASS_HARDWARE', 'vhost-vdpa', UNPLUG),
     Refusal('hw/vfio/common.c', 'RAM_BYPASS_HARDWARE', 'vfio', UNPLUG),
     Refusal('hw/vfio/container-base.c', 'RAM_BYPASS_HARDWARE', 'vfio', UNPLUG),
-    Refusal('migration/postcopy-kvm-userfault-devices.c',
+    Refusal('migration/postcopy-kvm-userfault-blockers.c',
             'RAM_BYPASS_HARDWARE', 'whatever else pins guest memory', UNPLUG),
     Refusal('util/vfio-helpers.c', 'RAM_BYPASS_HARDWARE',
             '``nvme://`` block backends', BLOCK),
@@ -75,7 +75,7 @@ REFUSALS = [
     Refusal('hw/mem/nvdimm.c', 'RAM_BYPASS_PERSISTENT', 'nvdimm', REMOVE),
     Refusal('hw/virtio/virtio-pmem.c', 'RAM_BYPASS_PERSISTENT', 'virtio-pmem',
             REMOVE),
-    Refusal('migration/postcopy-kvm-userfault-devices.c',
+    Refusal('migration/postcopy-kvm-userfault-blockers.c',
             'RAM_BYPASS_PERSISTENT', 'memory with ``pmem=on``', REMOVE),
     Refusal('hw/virtio/virtio-mem.c', 'RAM_BYPASS_RESIZES', 'virtio-mem',
             'Remove it; pc-dimm and virtio-balloon work.'),
@@ -86,13 +86,13 @@ REFUSALS = [
     Refusal('hw/nvme/ctrl.c', 'RAM_BYPASS_POINTER', "NVMe with ``pmrdev``",
             REMOVE),
     Refusal('hw/i386/sgx-epc.c', 'RAM_BYPASS_PRIVATE', 'SGX', NEVER),
-    Refusal('migration/postcopy-kvm-userfault-devices.c', 'RAM_BYPASS_PRIVATE',
+    Refusal('migration/postcopy-kvm-userfault-blockers.c', 'RAM_BYPASS_PRIVATE',
             'memory of confidential guests, guest_memfd', NEVER),
-    Refusal('migration/postcopy-kvm-userfault-devices.c',
+    Refusal('migration/postcopy-kvm-userfault-blockers.c',
             'guest memory is private', 'SEV and other confidential guests',
             NEVER),
     Refusal('target/i386/kvm/xen-emu.c', 'RAM_BYPASS_UNGUARDED', 'Xen', NEVER),
-    Refusal('migration/postcopy-kvm-userfault-devices.c',
+    Refusal('migration/postcopy-kvm-userfault-blockers.c',
             'it writes to guest memory by itself', 'RDMA',
             'Use another transport.'),
 ]

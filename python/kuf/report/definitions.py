@@ -43,7 +43,7 @@ DEFINITIONS: List[Definition] = [
         'How often a vCPU, or QEMU for a device, had to wait for a page. QEMU '
         'does not count them with userfaultfd: "-".',
         "The destination's `query-migrate`, `postcopy-fault`.",
-        ['vcpu_faults', 'barrier_waits']),
+        ['vcpu_faults', 'ram_waits']),
     Definition(
         'latency',
         "How long the guest's own accesses took, by its clock, during "
