@@ -52,5 +52,6 @@ EMULATORS: Dict[str, Emulator] = {
             'no-apicv': 'kvm_intel.enable_apicv=0',
             'no-unrestricted-guest': 'kvm_intel.unrestricted_guest=0',
             'shadow': 'kvm_intel.ept=0',
-        }),
+        },
+        lacks=['X86_FEATURE_SVM']),
 }
