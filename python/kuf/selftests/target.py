@@ -3,6 +3,7 @@
 What tests are run on: a kind of host, and how KVM works there.
 """
 
+from importlib import import_module
 import os
 from pathlib import Path
 import sys
@@ -21,6 +22,7 @@ from kuf.selftests.ended import Ended, verdict
 
 
 LAUNCHER = TOP / 'host/selftests'
+MAIN = 'kuf.selftests.run'
 PYTHON = '/usr/bin/python3'
 
 # What KVM lacks in a mode.  Guest memory of its own kind is for the TDP MMU.
@@ -66,7 +68,8 @@ class Target(NamedTuple):
         """All that a host needs to which this machine's files are unknown."""
         files = {PYTHON, str(LAUNCHER),
                  *(str(self.folder / case.name) for case in cases)}
-        # What is imported here is imported there.
+        # What is imported here is imported there, whoever we were started by.
+        import_module(MAIN)
         for module in list(sys.modules.values()):
             files |= {getattr(module, '__file__', None) or '',
                       getattr(module, '__cached__', None) or ''}
