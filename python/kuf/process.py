@@ -30,6 +30,8 @@ class Interrupted(SystemExit):
 
     # Of the one that has come; there is no second one.
     status = 0
+    # Whether it waits, for a process that is being started would be lost.
+    held = False
 
 
 def reraise_interrupt() -> None:
@@ -54,7 +56,8 @@ def interruptible(main: Callable[[], int], also: Sequence[int] = ()) -> int:
         for number in signals:
             signal.signal(number, signal.SIG_IGN)
         Interrupted.status = 128 + signum
-        raise Interrupted(Interrupted.status)
+        if not Interrupted.held:
+            raise Interrupted(Interrupted.status)
 
     for number in signals:
         signal.signal(number, interrupt)
@@ -74,8 +77,14 @@ def run(command: Sequence[Any], **how: Any) -> int:
     Whatever ends this program meanwhile ends that one first, which has the
     time that it needs to end what it has started.
     """
-    with subprocess.Popen(command, **how) as running:
+    Interrupted.held = True
+    try:
+        started = subprocess.Popen(command, **how)
+    finally:
+        Interrupted.held = False
+    with started as running:
         try:
+            reraise_interrupt()
             return running.wait()
         except BaseException:
             running.terminate()

@@ -116,6 +116,22 @@ class EndTest(unittest.TestCase):
             self.assertEqual(running.wait(60), 128 + signal.SIGTERM)
             self.assertGreater(time.monotonic() - began, 0.5)
 
+    def test_child_being_started(self) -> None:
+        """One that is there already, but that we do not know of yet."""
+        work = """
+    class Late(process.subprocess.Popen):
+        def __init__(self, *args, **how):
+            super().__init__(*args, **how)
+            self.stdout.readline()
+            os.kill(os.getpid(), signal.SIGTERM)
+    process.subprocess.Popen = Late
+    process.run(["sh", "-c", "trap 'echo end >&2; exit' TERM; echo up;"
+                 " while :; do sleep 0.1; done"],
+                stdout=process.subprocess.PIPE)
+"""
+        self.assertEqual(self.ends(work),
+                         [128 + signal.SIGTERM, 'end\n'])
+
 
 if __name__ == '__main__':
     unittest.main()
