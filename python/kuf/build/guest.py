@@ -150,10 +150,8 @@ def _build_initramfs(project: Project, folder: Path) -> None:
                       env=environment(project), check=False).returncode:
         raise Failure("the guest's init does not build; the compiler's message"
                       ' is above')
-    new = folder / 'initramfs.new'
-    new.write_bytes(initramfs.pack(root))
+    stamp.write(folder / 'initramfs.cpio', initramfs.pack(root))
     stamp.remove(root)
-    new.rename(folder / 'initramfs.cpio')
 
 
 def build(project: Project, name: str) -> None:

@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import tempfile
 
+from kuf.build import stamp
 from kuf.build.project import Project
 from kuf.cli import Failure
 
@@ -47,6 +48,4 @@ def build(project: Project, output: Path) -> None:
             (root / name).chmod(mode)
         root.chmod(0o755)
         packed = gzip.compress(pack(root), mtime=0)
-    new = output.with_name(output.name + '.new')
-    new.write_bytes(packed)
-    new.rename(output)
+    stamp.write(output, packed)

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 import shlex
 
+from kuf.build import stamp
+
 
 @dataclass(frozen=True)
 class Project:
@@ -57,6 +59,4 @@ class Options:
         text = ''.join(f'{name}={shlex.quote(value)}\n'
                        for name, value in values.items())
         if not path.exists() or path.read_text(encoding='utf-8') != text:
-            new = path.with_suffix('.new')
-            new.write_text(text, encoding='utf-8')
-            new.rename(path)
+            stamp.write(path, text)

@@ -62,6 +62,4 @@ def build(project: Project, source: Optional[Path] = None,
             ['make', '-s', '-C', tests, *args, 'tests', '--eval',
              'tests: ; @printf "%s\\n" $(TEST_GEN_PROGS:$(OUTPUT)/%=%)'],
             stdout=subprocess.PIPE, check=True).stdout
-        new = output / 'tests.new'
-        new.write_bytes(names)
-        new.rename(output / 'tests')
+        stamp.write(output / 'tests', names)

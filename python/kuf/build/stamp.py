@@ -38,11 +38,16 @@ def is_at(path: Path, value: str) -> bool:
         return False
 
 
+def write(path: Path, content: Union[bytes, str]) -> None:
+    """A file appears under its name, or changes, only when it is whole."""
+    new = path.with_name(path.name + '.new')
+    new.write_bytes(content.encode() if isinstance(content, str) else content)
+    new.rename(path)
+
+
 def put(path: Path, value: str) -> None:
     """The step is done."""
-    new = path.with_name(path.name + '.new')
-    new.write_text(value + '\n', encoding='utf-8')
-    new.rename(path)
+    write(path, value + '\n')
 
 
 @contextmanager

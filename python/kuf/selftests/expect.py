@@ -3,10 +3,9 @@
 What is expected of tests: to pass, or to end as they did before.
 """
 
-import hashlib
-from pathlib import Path
 from typing import Dict, List, Set
 
+from kuf.build.stamp import checksum
 from kuf.host.kernels import kernel_image
 from kuf.selftests.boot import run_cases
 from kuf.selftests.cases import Case
@@ -32,19 +31,13 @@ def have_to_pass(target: Target, cases: List[Case]) -> bool:
     return not tap.failed
 
 
-def checksum(path: Path) -> str:
-    """Of a file."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
 def reference(target: Target, cases: List[Case]) -> Dict[Case, Ended]:
     """The results on the unpatched kernel; known ones as long as they hold."""
     emulator = target.emulation
     host = [*target.command(), checksum(emulator.binary),
             checksum(kernel_image(target.kernel, emulator.architecture))]
-    inputs = {case: hashlib.sha256(repr(
-        (host, checksum(target.folder / case.name))).encode()).hexdigest()
-        for case in cases}
+    inputs = {case: checksum(repr((host, checksum(target.folder / case.name))))
+              for case in cases}
     path = record_of(target, 'same')
     known = {case: ended for case, ended in read_record(path).items()
              if ended.inputs == inputs.get(case, ended.inputs)}

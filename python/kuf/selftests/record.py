@@ -9,6 +9,7 @@ import sys
 from typing import Dict
 
 from kuf import tap
+from kuf.build import stamp
 from kuf.paths import RESULTS
 from kuf.selftests.cases import Case
 from kuf.selftests.ended import Ended
@@ -46,11 +47,9 @@ def record_of(target: Target, what: str) -> Path:
 def write_record(path: Path, results: Dict[Case, Ended]) -> None:
     """Write what happened."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    new = path.with_suffix('.new')
-    new.write_text(json.dumps([{**case._asdict(), **ended._asdict()}
-                               for case, ended in results.items()], indent=1),
-                   encoding='utf-8')
-    new.replace(path)
+    stamp.write(path, json.dumps([{**case._asdict(), **ended._asdict()}
+                                  for case, ended in results.items()],
+                                 indent=1))
 
 
 def read_record(path: Path) -> Dict[Case, Ended]:

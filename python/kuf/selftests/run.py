@@ -17,7 +17,6 @@ this file changes.  One that ends in another way with the series is run three
 times more on either side, and has failed if it ends only there in that way.
 
 Output is TAP, one line a test; build/results/selftests has it as JSON.
-
 """
 
 import argparse
