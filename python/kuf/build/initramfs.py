@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """
-Root file systems in memory: the same files give the same bytes.
+Root file systems in memory.
 """
 
 import gzip
@@ -17,8 +17,19 @@ from kuf.cli import Failure
 
 BUSYBOX = Path('/bin/busybox')
 
-# Of host/, with their modes.
-FILES = {'init': 0o755, 'mounts': 0o644}
+
+def lay_base(project: Project, root: Path, init: Path) -> None:
+    """What each host begins with: busybox, its init, and what that sources."""
+    if not BUSYBOX.exists():
+        raise Failure(f'no {BUSYBOX}; install busybox-static')
+    for name in ('bin', 'dev'):
+        (root / name).mkdir(parents=True)
+    shutil.copy(BUSYBOX, root / 'bin')
+    for path, name, mode in ((init, 'init', 0o755),
+                             (project.top / 'host/mounts', 'mounts', 0o644)):
+        shutil.copy(path, root / name)
+        (root / name).chmod(mode)
+    root.chmod(0o755)
 
 
 def pack(root: Path) -> bytes:
@@ -31,21 +42,17 @@ def pack(root: Path) -> bytes:
         stdout=subprocess.PIPE, check=True).stdout
 
 
+def compress(root: Path, level: int) -> bytes:
+    """The same, compressed: level 1 is quick, 9 is small."""
+    return gzip.compress(pack(root), level, mtime=0)
+
+
 def build(project: Project, output: Path) -> None:
     """
     That of the emulated host: busybox, host/init and what that sources;
     everything else comes from the caller's file system.
     """
-    if not BUSYBOX.exists():
-        raise Failure(f'no {BUSYBOX}; install busybox-static')
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        for name in ('bin', 'dev'):
-            (root / name).mkdir()
-        shutil.copy(BUSYBOX, root / 'bin')
-        for name, mode in FILES.items():
-            shutil.copy(project.top / 'host' / name, root / name)
-            (root / name).chmod(mode)
-        root.chmod(0o755)
-        packed = gzip.compress(pack(root), mtime=0)
-    stamp.write(output, packed)
+        lay_base(project, root, project.top / 'host/init')
+        stamp.write(output, compress(root, 9))

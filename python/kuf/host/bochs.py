@@ -14,10 +14,12 @@ import subprocess
 import sys
 from typing import List, Optional
 
+from kuf.build import initramfs
+from kuf.build.project import Project
 from kuf.emulators import EMULATORS
 from kuf.host.host import Host
 from kuf.host.job import Job, write_script
-from kuf.host.packing import pack_base, pack_files, write_archive
+from kuf.host.packing import pack_files
 from kuf.host.streams import copy_out
 from kuf.paths import TOP, require
 from kuf.process import WITH_US
@@ -91,13 +93,14 @@ class BochsHost(Host):
     def write_initramfs(self, target: Path) -> None:
         """The host's file system, all of it."""
         root = self.folder / 'root'
-        pack_base(root, TOP / 'host/intel/init')
+        initramfs.lay_base(Project(TOP), root, TOP / 'host/intel/init')
         (root / 'job').mkdir()
         write_script(root / 'job/command', self.job)
         with open(root / 'job/stdin', 'wb') as file:
             shutil.copyfileobj(sys.stdin.buffer, file)
         pack_files(root, self.files)
-        write_archive(target, root)
+        # It is read once, and there is much of it.
+        target.write_bytes(initramfs.compress(root, 1))
         shutil.rmtree(root)
 
     def write_iso(self) -> None:

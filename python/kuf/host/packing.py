@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """
-The file system of a host that does not see this machine's: an initramfs with
-busybox, an init and all that a command needs.
+What a command needs in a host that does not see this machine's file system.
 """
 
 from pathlib import Path
@@ -9,8 +8,6 @@ import re
 import shutil
 import subprocess
 from typing import List, Sequence, Set
-
-from kuf.paths import TOP
 
 
 # pthread_cancel() loads it; no program says that it needs it.
@@ -40,26 +37,9 @@ def pack_file(root: Path, path: Path) -> None:
         subprocess.run(['strip', '--strip-debug', target], check=True)
 
 
-def pack_base(root: Path, init: Path) -> None:
-    """What every host has, and its init."""
-    (root / 'bin').mkdir(parents=True)
-    (root / 'dev').mkdir()
-    shutil.copy('/bin/busybox', root / 'bin/busybox')
-    shutil.copy(TOP / 'host/mounts', root / 'mounts')
-    shutil.copy(init, root / 'init')
-
-
 def pack_files(root: Path, paths: Sequence[Path]) -> None:
     """Files of this machine, with the libraries that they need."""
     files = [path.absolute() for path in paths]
     programs = [path for path in files if is_elf(path)]
     for path in {*files, *libraries(programs), LIBGCC}:
         pack_file(root, path)
-
-
-def write_archive(target: Path, root: Path) -> None:
-    """The initramfs of a folder."""
-    with open(target, 'wb') as output:
-        subprocess.run('find . | LC_ALL=C sort | '
-                       'cpio --quiet -o -H newc -R 0:0 | gzip -n1',
-                       shell=True, check=True, cwd=root, stdout=output)
