@@ -111,9 +111,9 @@ class BochsHost(Host):
             shutil.copy(path, iso)
         shutil.copy(self.kernel, iso / 'bzimage')
         self.write_initramfs(iso / 'initrd')
-        append = ('console=ttyS0,115200 loglevel=5 printk.time=1 panic=-1 '
-                  'oops=panic reboot=t kvm.tsc_tolerance_ppm=10000 '
-                  f'tsc_early_khz={IPS // 1000} {self.job.append}')
+        append = self.command_line(
+            f'console={self.emulator.architecture.console},115200', 'reboot=t',
+            f'tsc_early_khz={IPS // 1000}')
         (iso / 'isolinux.cfg').write_text(ISOLINUX_CFG.format(append=append),
                                           encoding='ascii')
         subprocess.run(

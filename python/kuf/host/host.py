@@ -34,6 +34,13 @@ def check_memory(wanted: int) -> None:
             f'{there} MB free; give a smaller --mem')
 
 
+# For every host's kernel.  KVM gives guests the TSC's rate as it is first
+# calibrated, and then finds that it is not the refined one, which can be a
+# thousandth away.
+APPEND = ('loglevel=5 printk.time=1 panic=-1 oops=panic '
+          'kvm.tsc_tolerance_ppm=10000')
+
+
 class Host:
     """
     A host with a folder for one job.
@@ -86,6 +93,10 @@ class Host:
         return ''
 
     # What they have in common
+
+    def command_line(self, *more: str) -> str:
+        """The kernel's; MORE is what the emulator wants."""
+        return ' '.join(filter(None, [APPEND, *more, self.job.append]))
 
     def log(self, name: str) -> str:
         """A log in the job's folder, if it has been begun."""

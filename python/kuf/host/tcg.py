@@ -108,15 +108,11 @@ class TcgHost(Host):
     def append(self) -> str:
         """The kernel's command line; "hostrun" is for host/init."""
         architecture = self.emulator.architecture
-        # KVM gives guests the TSC's rate as it is first calibrated, and then
-        # finds that it is not the refined one, which can be a thousandth away.
-        return ' '.join(filter(None, [
-            f'console={architecture.console} loglevel=5 printk.time=1 '
-            'panic=-1 oops=panic kvm.tsc_tolerance_ppm=10000',
+        return self.command_line(
+            f'console={architecture.console}',
             f'hostrun.job={self.folder} hostrun.writable={self.writable}',
             f"hostrun.terminal={'yes' if self.terminal.saved else 'no'}",
-            architecture.counting_append if self.icount else '',
-            self.job.append]))
+            architecture.counting_append if self.icount else '')
 
     def machine_args(self) -> List[str]:
         """QEMU's arguments for the machine, its kernel and its root."""
