@@ -5,6 +5,7 @@ terminal.
 """
 
 import os
+from pathlib import Path
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from typing import (
     List,
     Optional,
     Sequence,
+    Union,
 )
 
 
@@ -23,6 +25,10 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 # If this process is killed, what is started by that goes with it.
 WITH_US = ('setpriv', '--pdeathsig', 'KILL')
+
+
+# Of a command line.
+Word = Union[str, Path]
 
 
 class Interrupted(SystemExit):
@@ -70,7 +76,7 @@ def interruptible(main: Callable[[], int], also: Sequence[int] = ()) -> int:
     return Interrupted.status or status
 
 
-def run(command: Sequence[Any], **how: Any) -> int:
+def run(command: Sequence[Word], **how: Any) -> int:
     """
     Run a program, as by subprocess.call(); returns its status.
 

@@ -7,13 +7,19 @@ looks for them.
 from fnmatch import fnmatchcase
 from pathlib import Path
 import subprocess
-from typing import List, Optional
+from typing import (
+    IO,
+    List,
+    Optional,
+    Sequence,
+)
 
 from kuf.build import stamp
 from kuf.build.apt import Apt
 from kuf.build.log import CommandFailed, Log
 from kuf.build.project import Project
 from kuf.cli import Failure
+from kuf.process import Word
 
 
 class Base:
@@ -137,18 +143,23 @@ class Base:
     def _unpack_binary(self, log: Log, version: str, folder: Path) -> None:
         """A tarball in a binary package."""
         tarball = folder.with_name(folder.name + '.tar.xz')
-        with subprocess.Popen(['dpkg-deb', '--fsys-tarfile',
-                               self._file('*.deb')],
-                              stdout=subprocess.PIPE) as package, \
-                open(tarball, 'wb') as out:
-            assert package.stdout is not None
-            log.run('tar', '-xO', f"./{self.value('tarball')}",
-                    stdin=package.stdout, stdout=out)
-        if package.returncode:
-            raise CommandFailed(f"'{self._file('*.deb')}' can't be read")
+        package = self._file('*.deb')
+        with open(tarball, 'wb') as out:
+            tar_of(log, package, ['dpkg-deb', '--fsys-tarfile', package],
+                   '-xO', f"./{self.value('tarball')}", stdout=out)
         self._verify(version, tarball)
         untar(log, tarball, folder)
         tarball.unlink()
+
+
+def tar_of(log: Log, source: Path, command: Sequence[Word], *args: Word,
+           stdout: Optional[IO[bytes]] = None) -> None:
+    """Run tar on what a command makes of a source."""
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as made:
+        assert made.stdout is not None
+        log.run('tar', *args, stdin=made.stdout, stdout=stdout)
+    if made.returncode:
+        raise CommandFailed(f"'{source}' can't be read")
 
 
 def untar(log: Log, tarball: Path, folder: Path) -> None:
@@ -163,10 +174,5 @@ def source_files(log: Log, source: Path, folder: Path) -> None:
         untar(log, source, folder)
         return
     folder.mkdir()
-    with subprocess.Popen(['tar', '-c', '--exclude=./.git', '--exclude=./build',
-                           '-C', source, '.'],
-                          stdout=subprocess.PIPE) as files:
-        assert files.stdout is not None
-        log.run('tar', '-x', '-C', folder, stdin=files.stdout)
-    if files.returncode:
-        raise CommandFailed(f"'{source}' can't be read")
+    tar_of(log, source, ['tar', '-c', '--exclude=./.git', '--exclude=./build',
+                         '-C', source, '.'], '-x', '-C', folder)

@@ -6,6 +6,7 @@ screen.
 """
 
 from pathlib import Path
+from typing import List
 
 from kuf.build import stamp
 from kuf.build.apt import Apt
@@ -25,7 +26,8 @@ OPTIONS = (
 PATCHES = Path('host/intel/patches')
 
 
-def _build(project: Project, base: Base, inputs: str) -> None:
+def _build(project: Project, base: Base, patches: List[Path],
+           inputs: str) -> None:
     stamp.need_space(project.build, 500, 'Bochs')
     version = base.fetch(Apt(project))
     called = f'bochs {version}'
@@ -38,7 +40,7 @@ def _build(project: Project, base: Base, inputs: str) -> None:
         base.unpack(log, version, new)
     with log.explains(f'{PATCHES} do not apply to {called}',
                       'correct them or base/bochs'):
-        for patch in sorted((project.top / PATCHES).glob('*.patch')):
+        for patch in patches:
             log.run('patch', '-p1', '--fuzz=0', '-i', patch, cwd=new)
     env = environment(project)
     with log.explains('bochs could not be configured'):
@@ -57,4 +59,4 @@ def build(project: Project) -> None:
     inputs = stamp.checksum(Path(__file__), base.path, *patches)
     with stamp.lock(project.build / '.lock-bochs'):
         if not stamp.is_at(project.build / 'bochs/.inputs', inputs):
-            _build(project, base, inputs)
+            _build(project, base, patches, inputs)

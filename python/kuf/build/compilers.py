@@ -8,18 +8,11 @@ import os
 from pathlib import Path
 import shutil
 import subprocess
-from typing import (
-    IO,
-    Dict,
-    Optional,
-    Union,
-)
+from typing import IO, Dict, Optional
 
 from kuf import process
 from kuf.build.project import Project
-
-
-Word = Union[str, Path]
+from kuf.process import Word
 
 
 def ccache(project: Project) -> Dict[str, str]:

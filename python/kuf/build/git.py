@@ -7,15 +7,10 @@ and the same commits give the same files.
 import os
 from pathlib import Path
 import subprocess
-from typing import (
-    Dict,
-    Mapping,
-    Optional,
-    Union,
-)
+from typing import Dict, Mapping, Optional
 
+from kuf.process import Word
 
-Word = Union[str, Path]
 
 COMMITTER = {'GIT_COMMITTER_NAME': 'base',
              'GIT_COMMITTER_EMAIL': 'base@localhost'}

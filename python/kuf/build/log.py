@@ -12,14 +12,12 @@ from typing import (
     Iterator,
     Mapping,
     Optional,
-    Union,
 )
 
 from kuf import process
 from kuf.cli import Failure
+from kuf.process import Word
 
-
-Word = Union[str, Path]
 
 # How the programs in question begin a line that says what went wrong.
 ERROR = re.compile(r'^(e:|error|fatal|dpkg-source: error|tar:|.*: error:)',

@@ -96,11 +96,9 @@ def _write_part(tree: Tree, part: Part, folder: Path) -> List[Path]:
     # git writes the cover letter in its committer's name.
     env = {f'GIT_COMMITTER_{key}': value
            for key, value in zip(('NAME', 'EMAIL', 'DATE'), who)}
-    tree.git('-c', 'diff.algorithm=myers', '-c', 'core.abbrev=12',
-             'format-patch', '-q', '--zero-commit', '--no-signature',
-             '--numbered',
-             '--cover-letter' if part.cover else '--no-cover-letter',
-             '-o', folder, f'{part.base}..{part.last}', env=env)
+    series.format_patch(
+        tree.git, f'{part.base}..{part.last}', folder, '--numbered',
+        '--cover-letter' if part.cover else '--no-cover-letter', env=env)
     mails = sorted(folder.iterdir())
     if part.cover:
         part.cover.fill_in(mails.pop(0))

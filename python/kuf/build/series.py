@@ -6,7 +6,13 @@ A series as files and as commits: applied to a prepared tree, and written.
 from contextlib import contextmanager
 from pathlib import Path
 import re
-from typing import Iterator, List, Sequence
+from typing import (
+    Iterator,
+    List,
+    Mapping,
+    Optional,
+    Sequence,
+)
 
 from kuf.build import stamp
 from kuf.build.git import Git, environment
@@ -116,12 +122,16 @@ def apply(tree: Tree) -> None:
           f"{tree.subject('base')}", flush=True)
 
 
-def write(git: Git, folder: Path, last: str = 'HEAD') -> None:
-    """
-    All commits above the base, as files that depend on nothing but the
-    commits.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
+def format_patch(git: Git, commits: str, folder: Path, *options: str,
+                 env: Optional[Mapping[str, str]] = None) -> None:
+    """Commits as files that depend on nothing but the commits."""
     git('-c', 'diff.algorithm=myers', '-c', 'core.abbrev=12', 'format-patch',
-        '-q', '--zero-commit', '--no-signature', '--full-index',
-        '--no-numbered', '--no-renames', '-o', folder, f'base..{last}')
+        '-q', '--zero-commit', '--no-signature', *options, '-o', folder,
+        commits, env=env)
+
+
+def write(git: Git, folder: Path, last: str = 'HEAD') -> None:
+    """All commits above the base, as the repository has them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    format_patch(git, f'base..{last}', folder, '--full-index', '--no-numbered',
+                 '--no-renames')
