@@ -117,8 +117,8 @@ bool ram_wait_add(RAMWaiter *w)
     QEMU_LOCK_GUARD(&bucket->lock);
     qatomic_set(&bucket->nr, bucket->nr + 1);
     /*
-     * Be counted before looking at receivedmap; pairs with the barrier
-     * in ram_wait_page_present().
+     * Be counted before looking at receivedmap; pairs with the barrier in
+     * ram_wait_page_present().
      */
     smp_mb();
     if (!ram_wait_page_missing(w->rb, w->offset)) {
@@ -370,8 +370,8 @@ void ram_wait_enable(void (*notify)(void *opaque), void *opaque)
     ram_wait.pending = 0;
     ram_wait.taken = 0;
     /*
-     * iothreads run; who sees that the RAM wait is on sees all of the above, and
-     * RAMBlock.receivedmap.
+     * iothreads run; who sees that the RAM wait is on sees all of the above,
+     * and RAMBlock.receivedmap.
      */
     qatomic_store_release(&ram_wait_active, true);
 }

@@ -18,7 +18,7 @@ typedef enum StreamFault {
     STREAM_CUT_DISCARD,     /* in the first list of discarded pages */
     STREAM_CUT_PACKAGE,     /* in the package with the device state */
     STREAM_CUT_LISTENING,   /* behind it, before any answer to it */
-    STREAM_CUT_COMMIT,      /* before the source says that it gives up the guest */
+    STREAM_CUT_COMMIT,      /* before the source says: it gives up the guest */
     STREAM_CUT_END,         /* behind all of it, before any answer to that */
     /* After stream_proxy_arm(): */
     STREAM_CUT_POSTCOPY,    /* in a page, while the destination runs */
