@@ -10,12 +10,10 @@ documents up to date.
 
 import argparse
 from dataclasses import dataclass
-import json
 from pathlib import Path
 import re
 import shlex
 from typing import (
-    Any,
     Dict,
     Iterator,
     List,
@@ -23,20 +21,19 @@ from typing import (
 )
 
 from kuf import cli
+from kuf.bench import numbers
 from kuf.bench.counting import host, release
 from kuf.cli import Failure
 from kuf.documents.missing_page import digest
 from kuf.documents.publish import publish
-from kuf.paths import RESULTS, SELFTESTS
+from kuf.documents.records import Data
+from kuf.paths import SELFTESTS
 
 
 PROG = 'bench/demand-paging'
 
 SHMEM_HUGE = '/sys/kernel/mm/transparent_hugepage/shmem_enabled'
 NR_HUGEPAGES = '/proc/sys/vm/nr_hugepages'
-
-# As it is in the JSON.
-Record = Dict[str, Any]
 
 
 class Resolver(NamedTuple):
@@ -129,12 +126,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--vcpus', metavar='N,N', default='1,2,4,8',
                         type=lambda text: [int(n) for n in text.split(',')],
                         help='numbers of vCPUs [1,2,4,8]')
-    parser.add_argument('--json', metavar='PATH', type=Path,
-                        default=RESULTS / 'demand-paging.json',
-                        help='the numbers [build/results/demand-paging.json]')
-    parser.add_argument('--only-report', action='store_true',
-                        help='measure nothing, keep the numbers that are '
-                        'there')
+    numbers.add_json(parser, 'demand-paging')
+    numbers.add_only_report(parser)
     args = parser.parse_args()
     for vcpus in args.vcpus:
         if vcpus < 1 or args.size % (2 * vcpus):
@@ -202,20 +195,20 @@ def boot(setup: Setup, runs: List[Measurement]) -> List[str]:
     return outputs[1 + len(warm_up):]
 
 
-def numbers(run: Measurement, output: str) -> Dict[str, int]:
+def figures(run: Measurement, output: str) -> Dict[str, int]:
     """The figures in a run's output."""
     match = OUTPUT.search(output)
     if not match:
         raise Failure(f"with '{run.options}' the test does not print what "
                       'it should; is --test the selftest of this series?\n'
                       f'{output}')
-    figures = {name: int(text) for name, text in match.groupdict().items()
-               if name != 'total_s'}
-    figures['total_ns'] = int(match['total_s'].replace('.', ''))
-    return figures
+    found = {name: int(text) for name, text in match.groupdict().items()
+             if name != 'total_s'}
+    found['total_ns'] = int(match['total_s'].replace('.', ''))
+    return found
 
 
-def measure(setup: Setup, runs: List[Measurement]) -> List[Record]:
+def measure(setup: Setup, runs: List[Measurement]) -> List[Data]:
     """Each run, with what it printed in each of two boots."""
     boots = []
     for number in (1, 2):
@@ -223,11 +216,11 @@ def measure(setup: Setup, runs: List[Measurement]) -> List[Record]:
               f'{len(runs)} runs', flush=True)
         boots.append(boot(setup, runs))
     return [{**run._asdict(), 'outputs': list(outputs),
-             'numbers': [numbers(run, output) for output in outputs]}
+             'numbers': [figures(run, output) for output in outputs]}
             for run, *outputs in zip(runs, *boots)]
 
 
-def count_calls(setup: Setup) -> List[Record]:
+def count_calls(setup: Setup) -> List[Data]:
     """
     System calls by name, of one vCPU.
 
@@ -256,7 +249,7 @@ def count_calls(setup: Setup) -> List[Record]:
     return result
 
 
-def collect(setup: Setup) -> Record:
+def collect(setup: Setup) -> Data:
     """Measure all that the report is about."""
     if not setup.test.exists():
         raise Failure(f'{setup.test} is not built; name the selftest with '
@@ -279,15 +272,9 @@ def collect(setup: Setup) -> Record:
 def work() -> int:
     """Measure, write the numbers, keep them."""
     args = parse_args()
-    if not args.only_report:
-        data = collect(Setup(args.test, args.kernel, args.base_kernel,
-                             args.size, args.vcpus))
-        args.json.parent.mkdir(parents=True, exist_ok=True)
-        args.json.write_text(json.dumps(data, indent=1) + '\n',
-                             encoding='utf-8')
-    if not args.json.exists():
-        raise Failure(f'there is no {args.json}; leave out --only-report')
-    data = json.loads(args.json.read_text(encoding='utf-8'))
+    setup = Setup(args.test, args.kernel, args.base_kernel, args.size,
+                  args.vcpus)
+    data = numbers.measured(args, lambda: collect(setup))
     publish('missing-page', args.json, data['releases'][data['kernel']],
             digest(data))
     print(args.json)

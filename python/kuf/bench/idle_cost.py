@@ -17,7 +17,6 @@ import subprocess
 import tempfile
 import time
 from typing import (
-    Any,
     Dict,
     Iterator,
     List,
@@ -26,11 +25,13 @@ from typing import (
 
 from kuf import cli, inside
 from kuf.architectures import ARCHITECTURES
+from kuf.bench import numbers
 from kuf.bench.counting import release
 from kuf.cli import Failure
 from kuf.documents.feature_off import digest
 from kuf.documents.publish import publish
-from kuf.paths import RESULTS, TOP, UNPATCHED
+from kuf.documents.records import Data
+from kuf.paths import TOP, UNPATCHED
 
 
 PROG = 'bench/idle-cost'
@@ -50,9 +51,6 @@ LEAST_EXIT = 1000
 
 # Accesses to guest memory in the case "dma".
 ACCESSES = 3
-
-# As it is in the JSON.
-Record = Dict[str, Any]
 
 
 class Chore(NamedTuple):
@@ -82,9 +80,7 @@ def parse_args() -> argparse.Namespace:
     parser = cli.parser(PROG, __doc__)
     parser.add_argument('--boots', metavar='N', type=int, default=3,
                         help='boots of the emulated host [3]')
-    parser.add_argument('--json', metavar='PATH', type=Path,
-                        default=RESULTS / 'idle-cost.json',
-                        help='the numbers [build/results/idle-cost.json]')
+    numbers.add_json(parser, 'idle-cost')
     # In the emulated host: measure once with each, in this order.
     inside.add_option(parser)
     parser.add_argument('--qemus', type=lambda text: text.split(','),
@@ -155,7 +151,7 @@ def measure_here(names: List[str]) -> None:
                              for chore in CHORES.values()} for name in names}))
 
 
-def boot(number: int, folder: Path) -> Record:
+def boot(number: int, folder: Path) -> Data:
     """
     The costs by QEMU and chore, in one boot of the emulated host.
 
@@ -171,7 +167,7 @@ def boot(number: int, folder: Path) -> Record:
     if result.returncode:
         raise Failure(f'boot {number} failed with status '
                       f'{result.returncode}; its messages are above')
-    costs: Record = json.loads(result.stdout)
+    costs: Data = json.loads(result.stdout)
     return costs
 
 
@@ -194,7 +190,7 @@ def access_cost(costs: Dict[str, float]) -> float:
 
 
 def row(name: str, title: str, unit: str, base: List[float],
-        fork: List[float]) -> Record:
+        fork: List[float]) -> Data:
     """The costs in all boots, and their medians side by side."""
     difference = median(fork) - median(base)
     return {'name': name, 'title': title, 'unit': f'instructions {unit}',
@@ -202,7 +198,7 @@ def row(name: str, title: str, unit: str, base: List[float],
             'percent': difference / median(base) * 100}
 
 
-def rows(boots: List[Record]) -> Iterator[Record]:
+def rows(boots: List[Data]) -> Iterator[Data]:
     """All cases, after what two of them say of an access."""
     yield row('access', 'QEMU accesses guest memory', 'an access',
               *([access_cost(costs[qemu]) for costs in boots]
@@ -213,7 +209,7 @@ def rows(boots: List[Record]) -> Iterator[Record]:
                     for qemu in ('base', 'fork')))
 
 
-def measure(count: int, folder: Path) -> Record:
+def measure(count: int, folder: Path) -> Data:
     """As many boots as asked for."""
     same_options()
     boots = []
@@ -232,7 +228,7 @@ def work() -> int:
         return 0
     args.json.parent.mkdir(parents=True, exist_ok=True)
     data = measure(args.boots, args.json.parent)
-    args.json.write_text(json.dumps(data, indent=1) + '\n', encoding='utf-8')
+    numbers.write(args.json, data)
     publish('feature-off', args.json, data['release'], digest(data))
     print(args.json)
     return 0

@@ -8,17 +8,17 @@ keeps them in bench/results, and brings the documents up to date.
 """
 
 import argparse
-import json
-from pathlib import Path
 import re
-from typing import Any, Dict
+from typing import Dict
 
 from kuf import cli
+from kuf.bench import numbers
 from kuf.bench.counting import host, release
 from kuf.cli import Failure
 from kuf.documents.present_memory import CASES, digest
 from kuf.documents.publish import publish
-from kuf.paths import RESULTS, SELFTESTS
+from kuf.documents.records import Data
+from kuf.paths import SELFTESTS
 
 
 PROG = 'bench/present-memory'
@@ -34,9 +34,6 @@ MAPPINGS = {
 LINE = re.compile(r'^(?P<case>[a-z ]+?) +(?P<cost>\d+\.\d) +(?P<exits>\d+) '
                   r'+(?P<small>\d+) +(?P<huge>\d+)\s*$', re.M)
 
-# As it is in the JSON.
-Record = Dict[str, Any]
-
 
 def parse_args() -> argparse.Namespace:
     """The command line."""
@@ -45,16 +42,12 @@ def parse_args() -> argparse.Namespace:
                         help='the patched kernel, as for host/run [default]')
     parser.add_argument('--size', metavar='MB', type=int, default=128,
                         help='memory that the guest reads, in MB [128]')
-    parser.add_argument('--json', metavar='PATH', type=Path,
-                        default=RESULTS / 'present-memory.json',
-                        help='the numbers [build/results/present-memory.json]')
-    parser.add_argument('--only-report', action='store_true',
-                        help='measure nothing, keep the numbers that are '
-                        'there')
+    numbers.add_json(parser, 'present-memory')
+    numbers.add_only_report(parser)
     return parser.parse_args()
 
 
-def measure(args: argparse.Namespace, append: str) -> Dict[str, Record]:
+def measure(args: argparse.Namespace, append: str) -> Dict[str, Data]:
     """All cases in one boot; the first round pays for what is set up once."""
     output = host(args.kernel, f'{TEST} -b 4M >/dev/null\n'
                   f'{TEST} -b {args.size}M\n', '--append', append)
@@ -67,7 +60,7 @@ def measure(args: argparse.Namespace, append: str) -> Dict[str, Record]:
     return cases
 
 
-def collect(args: argparse.Namespace) -> Record:
+def collect(args: argparse.Namespace) -> Data:
     """Measure all that the report is about."""
     if not TEST.exists():
         raise Failure(f"{TEST} is not built; run 'make'")
@@ -80,15 +73,7 @@ def collect(args: argparse.Namespace) -> Record:
 def work() -> int:
     """Measure, and keep it."""
     args = parse_args()
-    if not args.only_report:
-        data = collect(args)
-        args.json.parent.mkdir(parents=True, exist_ok=True)
-        args.json.write_text(json.dumps(data, indent=1) + '\n',
-                             encoding='utf-8')
-    if not args.json.exists():
-        raise Failure(f'{args.json} does not exist; measure first, without '
-                      '--only-report')
-    data = json.loads(args.json.read_text(encoding='utf-8'))
+    data = numbers.measured(args, lambda: collect(args))
     publish('present-memory', args.json, data['release'], digest(data))
     return 0
 
