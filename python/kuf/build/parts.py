@@ -60,6 +60,11 @@ TREE = {'--source': {'type': _path, 'metavar': 'DIR',
                      'help': 'where to build instead'}}
 
 PARTS: Dict[str, Part] = {
+    'qemu': Part(
+        'QEMU with the fork, or others of the targets that its build has',
+        lambda project, args: qemu.build(project, args.targets),
+        {'targets': {'metavar': 'TARGET', 'nargs': '*',
+                     'default': ['qemu-system-x86_64']}}),
     'kernel': Part(
         "a kernel of the emulated host: one of host/configs, or base and "
         'base-NAME for those without the series', _kernel,

@@ -4,6 +4,7 @@ How this project configures QEMU, and the one without the fork.
 """
 
 from pathlib import Path
+from typing import Sequence
 
 from kuf import process
 from kuf.build import stamp, tools
@@ -72,6 +73,19 @@ def configure_once(project: Project, source: Path, root: Path,
     stamp.put(folder / '.inputs', inputs)
 
 
+def _ninja(project: Project, folder: Path, targets: Sequence[str],
+           what: str) -> None:
+    if process.run(['ninja', '-C', folder, *targets],
+                   env=environment(project)):
+        raise Failure(f"{what} does not build; the compiler's message is "
+                      'above')
+
+
+def build(project: Project, targets: Sequence[str]) -> None:
+    """Build some of what QEMU's own build has, in build/qemu."""
+    _ninja(project, project.build / 'qemu', targets, 'QEMU')
+
+
 def build_base(project: Project) -> None:
     """
     Build QEMU without the fork: build/unpatched/qemu/qemu-system-x86_64
@@ -81,13 +95,10 @@ def build_base(project: Project) -> None:
     so that ccache finds what the fork has not changed.
     """
     root = project.build / 'unpatched'
+    what = 'QEMU without the fork'
     tree = Tree(project, 'qemu')
     tree.require()
     with stamp.lock(root / '.lock-qemu'):
         tree.base_tree(root / 'src/qemu')
-        configure_once(project, root / 'src/qemu', root,
-                       'QEMU without the fork')
-        if process.run(['ninja', '-C', root / 'qemu', 'qemu-system-x86_64'],
-                       env=environment(project)):
-            raise Failure('QEMU without the fork does not build; the '
-                          "compiler's message is above")
+        configure_once(project, root / 'src/qemu', root, what)
+        _ninja(project, root / 'qemu', ['qemu-system-x86_64'], what)
