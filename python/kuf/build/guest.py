@@ -143,7 +143,7 @@ def _build_initramfs(project: Project, folder: Path) -> None:
     for name in ('dev', 'proc', 'sys'):
         (root / name).mkdir(parents=True)
     shutil.copytree(folder / 'kernel/modules', root / 'modules')
-    sources = [project.top / 'host/guest' / name
+    sources = [project.top / 'guest' / name
                for name in ('init.c', 'stress.c')]
     if subprocess.run([*compiler('gcc').split(), '-static', '-pthread', '-O2',
                        '-Wall', '-Werror', '-o', root / 'init', *sources],

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """
-What the guest says of its work, see host/guest/stress.c.
+What the guest says of its work, see guest/stress.c.
 
 A guest has a console in each QEMU that it runs in.  Times are seconds of the
 host's clock unless the name says otherwise.

@@ -59,7 +59,7 @@ class Scenario:
 
     @property
     def work(self) -> str:
-        """What the guest does, see host/guest/init.c."""
+        """What the guest does, see guest/init.c."""
         return (f'stress:threads={self.threads}:own={self.own}'
                 f':shared={self.shared}:order={self.order}:write={self.write}'
                 f',disk:vda:20,net:eth0:10.0.2.15:10.0.2.2:{ECHO_PORT}')

@@ -5,7 +5,7 @@ Cut the link between the two sides of a postcopy migration.
 In the emulated host: host/run -- host/link-cuts [OPTIONS] [POINT...]
 
 At each POINT between the switch to postcopy and the end, the link breaks under
-a Linux guest (host/guest) that is busy with memory, a display and a disk and
+a Linux guest (guest) that is busy with memory, a display and a disk and
 checks all that it reads.  Then this program does what an administrator can do
 with a monitor without out-of-band commands: it waits until both sides have
 noticed, tells them if they can't notice, and recovers the migration over a new

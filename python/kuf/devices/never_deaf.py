@@ -4,7 +4,7 @@ Ask a destination that waits for memory, with a link that is dead.
 
 In the emulated host: host/run -- host/never-deaf [OPTIONS] CASE...
 
-A Linux guest (host/guest) that is busy with devices is migrated by postcopy.
+A Linux guest (guest) that is busy with devices is migrated by postcopy.
 While most of its memory is missing and a device waits for some of it, the link
 is held: nothing comes through, and nobody is told.  The guest's network gets a
 flood of datagrams, into buffers that are missing.  A CASE is DEVICE/END; the

@@ -4,7 +4,7 @@ Migrate guests that are busy with a device, by postcopy.
 
 In the emulated host: host/run -- host/oracle [OPTIONS] DEVICE...
 
-For each DEVICE, a Linux guest (host/guest) writes to it and reads from it all
+For each DEVICE, a Linux guest (guest) writes to it and reads from it all
 the time, checks all that it reads, and writes to memory, while it is migrated
 to another QEMU.  With KVM userfault and its oracle in the destination, memory
 that has not arrived is out of reach for QEMU itself: if QEMU touches it where

@@ -1,4 +1,4 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """
-Guests that are migrated, with all that they talk to; see host/guest/init.c.
+Guests that are migrated, with all that they talk to; see guest/init.c.
 """

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """
-QEMU with the guest that is migrated in tests, see host/guest/init.c.
+QEMU with the guest that is migrated in tests, see guest/init.c.
 """
 
 from pathlib import Path

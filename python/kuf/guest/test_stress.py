@@ -27,7 +27,7 @@ import unittest
 from kuf.paths import TOP
 
 
-SOURCES = TOP / 'host/guest'
+SOURCES = TOP / 'guest'
 PAGE = 4096
 # Pages of a megabyte.
 MEGABYTE = 256

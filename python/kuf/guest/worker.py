@@ -137,7 +137,7 @@ class Worker(GuestMachine):
 
 def check_screen(vm: Worker, job: Path) -> None:
     """
-    What a display would show is what the guest draws, see host/guest/init.c:
+    What a display would show is what the guest draws, see guest/init.c:
     from top to bottom, one pass over the one before.
     """
     picture = job / 'screen.ppm'
