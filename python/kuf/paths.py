@@ -13,7 +13,7 @@ TOP = Path(__file__).resolve().parents[2]
 # What configure and make have made.
 BUILD = TOP / 'build'
 SOURCES = BUILD / 'src'
-UNPATCHED = BUILD / 'unpatched'
+BASE_BUILD = BUILD / 'base-build'
 QEMU_PACKAGES = SOURCES / 'qemu/python'
 SELFTESTS = BUILD / 'selftests'
 

@@ -31,7 +31,7 @@ from kuf.cli import Failure
 from kuf.documents.feature_off import digest
 from kuf.documents.publish import publish
 from kuf.documents.records import Data
-from kuf.paths import TOP, UNPATCHED
+from kuf.paths import BASE_BUILD, TOP
 
 
 PROG = 'bench/idle-cost'
@@ -39,7 +39,7 @@ LAUNCHER = TOP / PROG
 
 # The guest is of that architecture, see bench/idle-guest.S.
 ARCHITECTURE = ARCHITECTURES['x86_64']
-QEMUS = {'base': ARCHITECTURE.qemu_in(UNPATCHED), 'fork': ARCHITECTURE.qemu}
+QEMUS = {'base': ARCHITECTURE.qemu_in(BASE_BUILD), 'fork': ARCHITECTURE.qemu}
 
 # The debug console, where each round ends with a byte, see idle-guest.S.
 MARK_PORT = 0xe9

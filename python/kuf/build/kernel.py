@@ -40,7 +40,7 @@ class Variant:
     """
     A kernel of the emulated host by its name: host/configs/NAME.config on top
     of default.config.  "base" and "base-NAME" are the same ones without the
-    series; all of that is in build/unpatched and laid out there as in build,
+    series; all of that is in build/base-build and laid out there as in build,
     so that ccache finds what the series has not changed.
     """
 
@@ -62,7 +62,7 @@ class Variant:
     def root(self) -> Path:
         """Where its tree and its build are."""
         build = self.project.build
-        return build if self.patched else build / 'unpatched'
+        return build if self.patched else build / 'base-build'
 
     @property
     def output(self) -> Path:

@@ -88,13 +88,13 @@ def build(project: Project, targets: Sequence[str]) -> None:
 
 def build_base(project: Project) -> None:
     """
-    Build QEMU without the fork: build/unpatched/qemu/qemu-system-x86_64
+    Build QEMU without the fork: build/base-build/qemu/qemu-system-x86_64
 
     From a work tree of the base, configured as build/qemu is, so that the
     patches are all that makes a difference.  It is laid out there as in build,
     so that ccache finds what the fork has not changed.
     """
-    root = project.build / 'unpatched'
+    root = project.build / 'base-build'
     what = 'QEMU without the fork'
     tree = Tree(project, 'qemu')
     tree.require()

@@ -36,8 +36,8 @@ class VariantTest(unittest.TestCase):
         self.assertEqual(kernel.names(self.project), ['debug', 'default'])
         self.check('default', 'build', 'default')
         self.check('debug', 'build', 'default', 'debug')
-        self.check('base', 'build/unpatched', 'default')
-        self.check('base-debug', 'build/unpatched', 'default', 'debug')
+        self.check('base', 'build/base-build', 'default')
+        self.check('base-debug', 'build/base-build', 'default', 'debug')
 
     def test_unknown(self) -> None:
         for name in ('other', 'base-other', 'baseless'):

@@ -70,7 +70,7 @@ KINDS: Dict[str, Kind] = {
         ('qemu',)),
     'linux': Kind(
         'Linux', 'linux-headers/series/linux-6.12', _version_of_linux, (),
-        ('linux-*', 'kvm-*', 'selftests*', 'unpatched')),
+        ('linux-*', 'kvm-*', 'selftests*', 'base-build')),
 }
 
 

@@ -32,7 +32,7 @@ def have_to_pass(target: Target, cases: List[Case]) -> bool:
 
 
 def reference(target: Target, cases: List[Case]) -> Dict[Case, Ended]:
-    """The results on the unpatched kernel; known ones as long as they hold."""
+    """The results on the base kernel; known ones as long as they hold."""
     emulator = target.emulation
     host = [*target.command(), checksum(emulator.binary),
             checksum(kernel_image(target.kernel, emulator.architecture))]

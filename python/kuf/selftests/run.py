@@ -50,7 +50,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--kernel', metavar='NAME', default='default',
                         help='kernel of host/run [default]')
     parser.add_argument('--without', metavar='NAME', default='base',
-                        help='the unpatched one, for --same [base]')
+                        help='the base kernel, for --same [base]')
     parser.add_argument('--emulator', choices=EMULATORS, default='tcg',
                         help="the host's processor is AMD's in tcg, Intel's "
                         'in bochs [tcg]')

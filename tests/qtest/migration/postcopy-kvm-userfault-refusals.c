@@ -161,7 +161,7 @@ static const Refusal refusals[] = {
       "/dev/vhost-net" },
 };
 
-static const Refusal refusal_unpatched = {
+static const Refusal refusal_base_kernel = {
     "kernel-base", "-accel kvm", NULL, "KVM_CAP_USERFAULT"
 };
 
@@ -474,7 +474,7 @@ static void add_refusal(const Refusal *refusal)
 static void add_unsupported(MigrationTestEnv *env)
 {
     if (env->has_kvm) {
-        add_refusal(&refusal_unpatched);
+        add_refusal(&refusal_base_kernel);
     }
 }
 
