@@ -65,7 +65,7 @@ bench: configured
 clean:
 	rm -rf build/qemu build/linux-* build/selftests* build/base-build
 	rm -rf build/unit-* build/check build/host build/jobs build/results build/stock
-	rm -rf build/bochs build/mypy
+	rm -rf build/bochs build/manual build/mypy
 	rm -rf build/guest build/guest-cloud build/demo* build/bench
 
 .PHONY: distclean
