@@ -44,7 +44,7 @@ kernel-%: configured
 	@./scripts/build kernel $*
 
 # What scripts/build --help lists
-PARTS = base-qemu bochs guest guest-cloud selftests stock-qemu
+PARTS = base-qemu bochs debian-13 guest guest-cloud selftests stock-qemu
 .PHONY: $(PARTS)
 $(PARTS): configured
 	@./scripts/build $@

@@ -4,6 +4,7 @@ The Debian packages that the build needs: base/packages.
 """
 
 import os
+from pathlib import Path
 import shutil
 import subprocess
 from typing import List
@@ -14,11 +15,15 @@ from kuf.build.project import Project
 from kuf.cli import Failure
 
 
+def listed(path: Path) -> List[str]:
+    """Those that a file lists, with comments."""
+    return [word for line in path.read_text(encoding='utf-8').splitlines()
+            for word in line.split('#')[0].split()]
+
+
 def wanted(project: Project) -> List[str]:
     """All that are needed."""
-    text = (project.top / 'base/packages').read_text(encoding='utf-8')
-    return [word for line in text.splitlines()
-            for word in line.split('#')[0].split()]
+    return listed(project.top / 'base/packages')
 
 
 def missing(project: Project) -> List[str]:
@@ -31,12 +36,13 @@ def missing(project: Project) -> List[str]:
     return [name for name in packages if f'{name} installed' not in known]
 
 
-def _as_root(names: str) -> List[str]:
+def as_root(what: str, otherwise: str = '') -> List[str]:
+    """What a command is run by that needs root for WHAT."""
     if os.getuid() == 0:
         return []
     if not shutil.which('sudo'):
-        raise Failure('installing packages needs root: run as root, install '
-                      f'sudo, or have these installed: {names}')
+        raise Failure(f'{what} needs root: run as root or install sudo'
+                      f'{otherwise}')
     return ['sudo']
 
 
@@ -50,13 +56,14 @@ def install(project: Project, apt: Apt, allowed: bool) -> None:
         raise Failure(f'these packages are missing: {names}; install them, or '
                       'run configure without --no-install')
     print(f'Installing packages: {names}', flush=True)
-    as_root = _as_root(names)
+    by_root = as_root('installing packages',
+                      f', or have these installed: {names}')
     apt.archives()
     log = Log(project.log('packages'))
     with log.explains('packages could not be installed',
                       "check the network and apt's configuration with "
                       "'apt-get update'"):
-        log.run(*as_root, 'env', 'DEBIAN_FRONTEND=noninteractive', 'apt-get',
+        log.run(*by_root, 'env', 'DEBIAN_FRONTEND=noninteractive', 'apt-get',
                 *apt.machine_options(), 'install', '-y',
                 '--no-install-recommends', '-o', 'Dpkg::Lock::Timeout=120',
                 *packages)

@@ -17,6 +17,7 @@ from typing import (
 from kuf import cli
 from kuf.build import (
     bochs,
+    debian,
     guest,
     initramfs,
     kernel,
@@ -33,7 +34,7 @@ class Part(NamedTuple):
     """Something that is built: what it is, and how."""
 
     what: str
-    build: Callable[[Project, argparse.Namespace], None]
+    build: Callable[[Project, argparse.Namespace], object]
     # What comes after its name on the command line.
     takes: Mapping[str, Mapping[str, Any]] = {}
 
@@ -83,6 +84,8 @@ PARTS: Dict[str, Part] = {
                       lambda project, args: qemu.build_base(project)),
     'stock-qemu': Part("Debian's own build of QEMU",
                        lambda project, args: stock.build(project)),
+    debian.NAME: Part('a Debian 13 in a folder, for tests; needs root',
+                      lambda project, args: debian.build(project)),
     **{name: Part(f"a guest that is migrated, with the kernel in "
                   f'base/{kind.base}',
                   lambda project, args: guest.build(project, args.part))

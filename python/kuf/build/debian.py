@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""
+A Debian 13 in a folder: build/debian-13, from the machine's own mirror, with
+the packages that base/debian-13 lists.
+
+It is as a new machine is, and stays so: what is tried in it is tried in a copy,
+or in the emulated host, where what is written is gone afterwards.  It belongs
+to root.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+import subprocess
+from typing import Any, List, Tuple
+
+from kuf import process
+from kuf.build import packages, stamp
+from kuf.build.apt import KEYRING, Apt
+from kuf.build.log import Log
+from kuf.build.project import Project
+from kuf.cli import Failure
+from kuf.paths import require
+from kuf.process import Word
+
+
+NAME = 'debian-13'
+SUITE = 'trixie'
+
+# Nothing that is installed there is started; $1 is the folder.
+NOTHING_STARTS = """\
+printf '#!/bin/sh\\nexit 101\\n' >"$1/usr/sbin/policy-rc.d"
+chmod 755 "$1/usr/sbin/policy-rc.d"
+"""
+
+
+def inside(root: Path) -> Tuple[Word, ...]:
+    """
+    What a command is run by to be in such a folder: its processes are its
+    own, and end with it.
+    """
+    return ('unshare', '--mount', '--pid', '--fork', '--kill-child=KILL',
+            f'--root={root}', '--mount-proc', '--', 'env', '-i', 'HOME=/root',
+            'PATH=/usr/sbin:/usr/bin:/sbin:/bin', 'LC_ALL=C.UTF-8',
+            'DEBIAN_FRONTEND=noninteractive')
+
+
+@dataclass(frozen=True)
+class Tree:
+    """Such a Debian, by its name in build/."""
+
+    project: Project
+    name: str = NAME
+
+    @property
+    def root(self) -> Path:
+        """Its root folder."""
+        return self.project.build / self.name
+
+    @property
+    def _stamp(self) -> Path:
+        """Beside it, for it is as Debian has it."""
+        return self.root.with_name(f'.{self.name}.inputs')
+
+    def is_of(self, inputs: str) -> bool:
+        """Whether it is there, and was made of these."""
+        return self.root.is_dir() and stamp.is_at(self._stamp, inputs)
+
+    def done(self, inputs: str) -> None:
+        """It is made."""
+        stamp.put(self._stamp, inputs)
+
+    def remove(self) -> None:
+        """It, if it is there."""
+        stamp.remove(self._stamp)
+        if self.root.exists():
+            subprocess.run([*packages.as_root(f'removing {self.root}'),
+                            'rm', '-rf', '--one-file-system', self.root],
+                           check=True)
+
+    def command(self, *command: Word) -> List[Word]:
+        """That command in it, on this machine."""
+        require(self.root, 'Debian 13', f'scripts/build {NAME}')
+        return [*packages.as_root(f'a command in {self.root}'),
+                *inside(self.root), *command]
+
+    def run(self, *command: Word,
+            **how: Any) -> 'subprocess.CompletedProcess[str]':
+        """Run it there; its output is text, and caught unless HOW says else."""
+        how = {'stdin': subprocess.DEVNULL, 'stdout': subprocess.PIPE,
+               'stderr': subprocess.STDOUT, 'text': True, 'check': False, **how}
+        # pylint: disable-next=subprocess-run-check
+        return subprocess.run(self.command(*command), **how)
+
+    def copy(self, name: str) -> 'Tree':
+        """One to try something in, in place of one that may be there."""
+        other = Tree(self.project, name)
+        other.remove()
+        stamp.need_space(self.project.build, 3000, f'a copy of {self.root}')
+        if process.run([*packages.as_root(f'copying {self.root}'), 'cp', '-a',
+                        '--reflink=auto', self.root, other.root]):
+            raise Failure(f"'{self.root}' could not be copied; see above")
+        return other
+
+
+def _sources(apt: Apt) -> List[str]:
+    """Debian 13 and its security updates on the machine's mirrors."""
+    lines = []
+    for security in (False, True):
+        uris = {uri for uri, release in apt.archives()
+                if release.endswith('-security') == security}
+        suite = f'{SUITE}-security' if security else SUITE
+        lines += [f'deb [signed-by={KEYRING}] {uri} {suite} main'
+                  for uri in sorted(uris)]
+    return lines
+
+
+def build(project: Project) -> Tree:
+    """Bring it, if it is not there as base/debian-13 has it."""
+    tree = Tree(project)
+    listed = project.top / 'base' / NAME
+    inputs = stamp.checksum(Path(__file__), listed)
+    with stamp.lock(project.build / f'.{NAME}.lock'):
+        if tree.is_of(inputs):
+            return tree
+        as_root = packages.as_root(f'bringing Debian 13 to {tree.root}')
+        stamp.need_space(project.build, 4000, 'Debian 13')
+        names = packages.listed(listed)
+        print(f"Fetching Debian 13 with {' '.join(names)}", flush=True)
+        tree.remove()
+        log = Log(project.log(NAME))
+        with log.explains('Debian 13 could not be brought',
+                          "check the network and apt's configuration with "
+                          "'apt-get update'"):
+            # Whoever boots its kernel brings an initramfs.
+            log.run(*as_root, 'env', 'INITRD=No', 'mmdebstrap', '--mode=root',
+                    '--variant=apt', f"--include={','.join(names)}",
+                    SUITE, tree.root, *_sources(Apt(project)))
+            log.run(*as_root, 'sh', '-ec', NOTHING_STARTS, 'sh', tree.root)
+        tree.done(inputs)
+    return tree
