@@ -9,14 +9,12 @@ any case: UEFI firmware starts a kernel by the stub in front of it.
 """
 
 from dataclasses import dataclass
-import lzma
 from pathlib import Path
-import re
 import shutil
 import subprocess
-from typing import Dict, List, Tuple
+from typing import Dict, Tuple
 
-from kuf.build import initramfs, stamp
+from kuf.build import initramfs, kernel_package, stamp
 from kuf.build.apt import Apt
 from kuf.build.base import Base
 from kuf.build.compilers import compiler, environment
@@ -42,39 +40,18 @@ GUESTS: Dict[str, Guest] = {
     'guest-cloud': Guest('guest-kernel-cloud', ('virtio_blk', 'virtio_net')),
 }
 
-INSMOD = re.compile(r'^insmod (\S+)', re.M)
-
 
 def _package(apt: Apt, base: Base) -> Tuple[str, str]:
     """The package of the kernel itself, and its version."""
     meta = base.value('package')
     found = base.locate(apt, meta, 'binary', base.value('suite').split())
-    depends = re.search(r'^Depends: .*?(linux-image-\S+) \(= ([^)]*)\)',
-                        apt.show(f'{meta}={found}'), re.M)
-    if not depends:
-        raise Failure(f'{meta} {found} does not say which kernel it stands '
-                      f'for; correct base/{base.name}')
-    return depends[1], depends[2]
+    return kernel_package.stands_for(apt, meta, found)
 
 
 def _unpack_image(project: Project, root: Path, kernel: Path) -> None:
-    """Debian's is a program with the kernel in it."""
-    vmlinuz = kernel / 'vmlinuz'
-    shutil.copy(next((root / 'boot').glob('vmlinuz-*')), vmlinuz)
-    extract = project.build / 'src/linux/scripts/extract-vmlinux'
-    if not extract.exists():
-        (kernel / 'image').hardlink_to(vmlinuz)
-        return
-    with open(kernel / 'image', 'wb') as image:
-        subprocess.run([extract, vmlinuz], stdout=image, check=True)
-
-
-def _needed(root: Path, abi: str, module: str) -> List[Path]:
-    """The files of a module and of what it needs, in their order."""
-    shown = subprocess.run(
-        ['modprobe', '-d', root, '-S', abi, '--show-depends', module],
-        stdout=subprocess.PIPE, text=True, check=True).stdout
-    return [Path(name) for name in INSMOD.findall(shown)]
+    """As Debian has it, and as it is started elsewhere."""
+    shutil.copy(next((root / 'boot').glob('vmlinuz-*')), kernel / 'vmlinuz')
+    kernel_package.unpack_image(project, root, kernel / 'image')
 
 
 def _unpack_modules(root: Path, kernel: Path, modules: Tuple[str, ...]) -> None:
@@ -84,29 +61,20 @@ def _unpack_modules(root: Path, kernel: Path, modules: Tuple[str, ...]) -> None:
     """
     folder = kernel / 'modules'
     folder.mkdir()
-    # Where they are depends on the release, and not for these programs.
-    if not (root / 'lib').exists():
-        (root / 'lib').symlink_to('usr/lib')
-    abi = next((root / 'lib/modules').iterdir()).name
-    (kernel / 'release').write_text(f'{abi}\n', encoding='ascii')
-    subprocess.run(['depmod', '-b', root, abi], check=True)
+    release = kernel_package.index_modules(root)
+    (kernel / 'release').write_text(f'{release}\n', encoding='ascii')
     order = ''
     for module in modules:
-        order += f'{module}:'
-        for path in _needed(root, abi, module):
-            name = path.name[:-len('.xz')] if path.suffix == '.xz' \
-                else path.name
-            content = path.read_bytes()
-            (folder / name).write_bytes(
-                lzma.decompress(content) if name != path.name else content)
-            order += f' {name}'
-        order += '\n'
+        files = [kernel_package.copy_module(path, folder) for path in
+                 kernel_package.needed(root, release, module)]
+        order += f"{module}: {' '.join(files)}\n"
     (folder / 'order').write_text(order, encoding='ascii')
 
 
 def _inputs(project: Project, guest: Guest, base: Base) -> str:
     unpacked = (project.build / 'src/linux').is_dir()
-    return stamp.checksum(Path(__file__), base.path, repr(guest),
+    return stamp.checksum(Path(__file__), Path(kernel_package.__file__),
+                          base.path, repr(guest),
                           'unpacked' if unpacked else '')
 
 
@@ -123,16 +91,11 @@ def _prepare_kernel(project: Project, guest: Guest, folder: Path) -> None:
     new = folder / '.kernel'
     stamp.remove(new)
     new.mkdir(parents=True)
-    apt.download(package, 'binary', version, new)
-    log = Log(project.log('unpack'))
-    root = new / 'root'
-    deb = next(new.glob('*.deb'))
-    with log.explains(f'{package} could not be unpacked'):
-        log.run('dpkg-deb', '-x', deb, root)
+    root = kernel_package.unpack(apt, Log(project.log('unpack')),
+                                 (package, version), new)
     _unpack_image(project, root, new)
     _unpack_modules(root, new, guest.modules)
     stamp.remove(root)
-    deb.unlink()
     stamp.put(new / '.inputs', inputs)
     stamp.replace(new, folder / 'kernel')
 
