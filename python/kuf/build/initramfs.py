@@ -9,6 +9,7 @@ from pathlib import Path
 import shutil
 import subprocess
 import tempfile
+from typing import Optional
 
 from kuf.build import stamp
 from kuf.build.project import Project
@@ -18,10 +19,16 @@ from kuf.cli import Failure
 BUSYBOX = Path('/bin/busybox')
 
 
-def lay_base(project: Project, root: Path, init: Path) -> None:
-    """What each host begins with: busybox, its init, and what that sources."""
+def lay_base(project: Project, root: Path, init: Path,
+             early: Optional[Path] = None) -> None:
+    """
+    What each host begins with: busybox, its init, and what that sources; EARLY
+    is a folder with what its kernel needs.
+    """
     if not BUSYBOX.exists():
         raise Failure(f'no {BUSYBOX}; install busybox-static')
+    if early:
+        shutil.copytree(early, root, symlinks=True)
     for name in ('bin', 'dev'):
         (root / name).mkdir(parents=True)
     shutil.copy(BUSYBOX, root / 'bin')
@@ -47,12 +54,13 @@ def compress(root: Path, level: int) -> bytes:
     return gzip.compress(pack(root), level, mtime=0)
 
 
-def build(project: Project, output: Path) -> None:
+def build(project: Project, output: Path,
+          early: Optional[Path] = None) -> None:
     """
-    That of the emulated host: busybox, host/init and what that sources;
-    everything else comes from the caller's file system.
+    That of the emulated host: busybox, host/init, what that sources and what
+    the kernel needs; everything else comes from the caller's file system.
     """
     with tempfile.TemporaryDirectory() as folder:
-        root = Path(folder)
-        lay_base(project, root, project.top / 'host/init')
+        root = Path(folder, 'root')
+        lay_base(project, root, project.top / 'host/init', early)
         stamp.write(output, compress(root, 9))

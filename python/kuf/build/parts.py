@@ -25,8 +25,10 @@ from kuf.build import (
     qemu,
     selftests,
     stock,
+    stock_kernel,
 )
 from kuf.build.project import Project
+from kuf.cli import Failure
 from kuf.paths import TOP
 
 
@@ -40,6 +42,12 @@ class Part(NamedTuple):
 
 
 def _kernel(project: Project, args: argparse.Namespace) -> None:
+    if args.name in stock_kernel.NAMES:
+        if args.source or args.output:
+            raise Failure(f"kernel '{args.name}' is Debian's and is built "
+                          'nowhere; leave --source and --output out')
+        stock_kernel.build(project, args.name)
+        return
     kernel.build(kernel.Variant(project, args.name), args.source, args.output)
 
 
@@ -68,7 +76,8 @@ PARTS: Dict[str, Part] = {
                      'default': ['qemu-system-x86_64']}}),
     'kernel': Part(
         "a kernel of the emulated host: one of host/configs, or base and "
-        'base-NAME for those without the series', _kernel,
+        'base-NAME for those without the series; stock and base-stock: '
+        "Debian's own, with the series' KVM and without", _kernel,
         {'name': {'metavar': 'NAME'}, **TREE}),
     'kvm': Part(
         "KVM's common code for an architecture that nobody runs here", _kvm,

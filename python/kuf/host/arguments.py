@@ -17,7 +17,8 @@ def add_host(parser: argparse.ArgumentParser, *, memory: str,
              smp_help: str) -> None:
     """What all hosts have."""
     parser.add_argument('--kernel', metavar='NAME', default='default',
-                        help='variant in host/configs [default]')
+                        help="variant in host/configs, or stock for Debian's "
+                        'own with the patched KVM [default]')
     parser.add_argument('--smp', metavar='N', type=int, default=1,
                         help=smp_help)
     parser.add_argument('--mem', metavar='SIZE', type=cli.megabytes,

@@ -93,7 +93,8 @@ class BochsHost(Host):
     def write_initramfs(self, target: Path) -> None:
         """The host's file system, all of it."""
         root = self.folder / 'root'
-        initramfs.lay_base(Project(TOP), root, TOP / 'host/intel/init')
+        initramfs.lay_base(Project(TOP), root, TOP / 'host/intel/init',
+                           self.kernel.early)
         (root / 'job').mkdir()
         write_script(root / 'job/command', self.job)
         with open(root / 'job/stdin', 'wb') as file:
@@ -109,7 +110,7 @@ class BochsHost(Host):
         iso.mkdir()
         for path in (self.isolinux, self.ldlinux):
             shutil.copy(path, iso)
-        shutil.copy(self.kernel, iso / 'bzimage')
+        shutil.copy(self.kernel.image, iso / 'bzimage')
         self.write_initramfs(iso / 'initrd')
         append = self.command_line(
             f'console={self.emulator.architecture.console},115200', 'reboot=t',

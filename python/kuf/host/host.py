@@ -15,7 +15,7 @@ from kuf.emulators import Emulator
 from kuf.host import status
 from kuf.host.complaints import first_complaint, taint_complaint
 from kuf.host.job import Job
-from kuf.host.kernels import kernel_image
+from kuf.host.kernels import host_kernel
 from kuf.paths import JOBS, require
 
 
@@ -59,7 +59,7 @@ class Host:
         self.emulator = emulator
         self.binary = require(emulator.binary, emulator.name,
                               emulator.made_by)
-        self.kernel = kernel_image(job.kernel, emulator.architecture)
+        self.kernel = host_kernel(job.kernel, emulator.architecture)
         check_memory(job.memory)
         JOBS.mkdir(parents=True, exist_ok=True)
         self.folder = Path(tempfile.mkdtemp(prefix=f'{self.prefix}-',

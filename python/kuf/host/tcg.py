@@ -26,7 +26,7 @@ from kuf.host.job import (
     write_script,
 )
 from kuf.host.streams import Stream
-from kuf.paths import BUILD, require
+from kuf.paths import require
 from kuf.process import WITH_US, Terminal
 
 
@@ -83,9 +83,9 @@ class TcgHost(Host):
         @param writable: the folder that is written through
         @param terminal: the command has the caller's
         """
-        self.initramfs = require(BUILD / 'host/initramfs.cpio.gz',
-                                 'the initramfs', 'make')
         super().__init__(job, EMULATORS['tcg'])
+        self.initramfs = require(self.kernel.initramfs, 'the initramfs',
+                                 'make')
         self.icount = icount
         self.writable = writable
         self.terminal = Terminal(terminal)
@@ -108,10 +108,12 @@ class TcgHost(Host):
     def append(self) -> str:
         """The kernel's command line; "hostrun" is for host/init."""
         architecture = self.emulator.architecture
+        modules = self.kernel.modules
         return self.command_line(
             f'console={architecture.console}',
             f'hostrun.job={self.folder} hostrun.writable={self.writable}',
             f"hostrun.terminal={'yes' if self.terminal.saved else 'no'}",
+            f'hostrun.modules={modules}' if modules else '',
             architecture.counting_append if self.icount else '')
 
     def machine_args(self) -> List[str]:
@@ -120,7 +122,7 @@ class TcgHost(Host):
             '-M', self.emulator.architecture.machine,
             '-smp', str(self.job.smp), '-m', str(self.job.memory),
             '-nodefaults', '-no-user-config', '-no-reboot',
-            '-kernel', str(self.kernel),
+            '-kernel', str(self.kernel.image),
             '-initrd', str(self.initramfs),
             '-append', self.append(),
             '-serial', f'file:{self.folder}/console.log',

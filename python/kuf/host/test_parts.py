@@ -20,7 +20,7 @@ from kuf.host.job import (
     exports,
     write_script,
 )
-from kuf.host.kernels import kernel_image
+from kuf.host.kernels import host_kernel
 
 
 class ScriptTest(unittest.TestCase):
@@ -84,8 +84,9 @@ class TablesTest(unittest.TestCase):
     def test_unknown_kernel(self) -> None:
         """All others are named."""
         with self.assertRaisesRegex(Failure, "no kernel 'x'; there are: .*"
-                                    'default.*nouffd.*base.*base-nouffd'):
-            kernel_image('x', EMULATORS['tcg'].architecture)
+                                    'default.*nouffd.*base.*base-nouffd.*'
+                                    'stock, base-stock'):
+            host_kernel('x', EMULATORS['tcg'].architecture)
 
     def test_unknown_architecture(self) -> None:
         """Guests need KVM, and so a machine like them."""

@@ -6,7 +6,7 @@ What is expected of tests: to pass, or to end as they did before.
 from typing import Dict, List, Set
 
 from kuf.build.stamp import checksum
-from kuf.host.kernels import kernel_image
+from kuf.host.kernels import host_kernel
 from kuf.selftests.boot import run_cases
 from kuf.selftests.cases import Case
 from kuf.selftests.ended import Ended, verdict
@@ -34,8 +34,9 @@ def have_to_pass(target: Target, cases: List[Case]) -> bool:
 def reference(target: Target, cases: List[Case]) -> Dict[Case, Ended]:
     """The results on the base kernel; known ones as long as they hold."""
     emulator = target.emulation
+    kernel = host_kernel(target.kernel, emulator.architecture)
     host = [*target.command(), checksum(emulator.binary),
-            checksum(kernel_image(target.kernel, emulator.architecture))]
+            checksum(kernel.image), checksum(kernel.initramfs)]
     inputs = {case: checksum(repr((host, checksum(target.folder / case.name))))
               for case in cases}
     path = record_of(target, 'same')
