@@ -102,6 +102,16 @@ class RunTest(unittest.TestCase):
             self.assertEqual((kept / 'file').read_text(), '1\n')
             self.assertFalse((lost / 'file').exists())
 
+    def test_containers(self) -> None:
+        done = run('--', 'unshare', '--mount-proc', '--uts', '--ipc', '--net',
+                   '--pid', '--cgroup', '--fork', 'sh', '-ec',
+                   'hostname inner; mount -t tmpfs none /mnt; touch /mnt/seen;'
+                   'nsenter --mount=/proc/$$/ns/mnt ls /mnt')
+        self.assertEqual(done.stdout, 'seen\n', done.stderr)
+        done = run('--', 'sh', '-c', 'hostname;'
+                   'cat /sys/fs/cgroup/cgroup.controllers')
+        self.assertEqual(done.stdout, 'host\ncpuset cpu io memory pids\n')
+
     def test_terminal(self) -> None:
         pid, terminal = pty.fork()
         if pid == 0:
