@@ -22,9 +22,16 @@ from kuf.build.tree import Tree
 from kuf.cli import Failure
 
 
-# The build must not stamp who built it, or when: that would be in no cache.
+# The build must not stamp who built it, or when, or that pahole is installed,
+# which it has no use for: that would be in no cache.
 REPRODUCIBLE = ['KBUILD_BUILD_TIMESTAMP=2026-01-01', 'KBUILD_BUILD_USER=build',
-                'KBUILD_BUILD_HOST=localhost', 'LOCALVERSION=']
+                'KBUILD_BUILD_HOST=localhost', 'LOCALVERSION=', 'PAHOLE=none']
+
+# ccache does not see what .incbin includes.  It would take the image's
+# compressed kernel for another one that happens to have the same size, so have
+# options at the assembler that it does not cache.
+UNCACHED = '-Xpreprocessor -P'
+ASSEMBLER = [f'KAFLAGS={UNCACHED}', f'AFLAGS_piggy.o={UNCACHED}']
 
 LOST = re.compile(r'^Requested value:  (CONFIG_[^=]*=.*)$', re.M)
 
@@ -116,6 +123,7 @@ def build(variant: Variant, source: Optional[Path] = None,
     with stamp.lock(output / '.lock'):
         _configure(source, output, variant.name, fragments)
         if not make(project, source, f'O={output}', f'CC={cc}', f'HOSTCC={cc}',
-                    *REPRODUCIBLE, jobs(), 'bzImage', output=log, **KBUILD):
+                    *REPRODUCIBLE, *ASSEMBLER, jobs(), 'bzImage', output=log,
+                    **KBUILD):
             raise Failure(f"kernel '{variant.name}' does not build; the "
                           "compiler's message is above")

@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """
-Tests of the kernels' names.
+Tests of the kernels' names, and of what the compiler cache is asked for.
 """
 
 from pathlib import Path
+import subprocess
 import tempfile
 import unittest
 
 from kuf.build import kernel
+from kuf.build.compilers import compiler, environment
 from kuf.build.kernel import Variant
 from kuf.build.project import Project
 from kuf.cli import Failure
@@ -50,3 +52,27 @@ class VariantTest(unittest.TestCase):
             'Value requested\nRequested value:  CONFIG_A=y\n'
             'Actual value:\nRequested value:  # CONFIG_B is not set\n'),
             ['CONFIG_A=y'])
+
+
+class AssemblerTest(unittest.TestCase):
+    """The compiler cache knows nothing of what .incbin includes."""
+
+    def assembled(self, folder: Path, included: str) -> bytes:
+        """An object that includes a file."""
+        (folder / 'included').write_text(included, encoding='ascii')
+        subprocess.run(
+            [*compiler('gcc').split(), *kernel.UNCACHED.split(),
+             '-Wp,-MMD,piggy.d', '-c', '-o', 'piggy.o', 'piggy.S'],
+            cwd=folder, check=True,
+            env=environment(Project(folder), **kernel.KBUILD,
+                            CCACHE_DIR=str(folder / 'cache')))
+        return (folder / 'piggy.o').read_bytes()
+
+    def test_includes_what_is_there(self) -> None:
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            (folder / 'piggy.S').write_text('.incbin "included"\n',
+                                            encoding='ascii')
+            for included in ('this one', 'that one'):
+                self.assertIn(included.encode(),
+                              self.assembled(folder, included))
