@@ -2,12 +2,12 @@
 """
 Migrate a guest by postcopy, with KVM userfault and with userfaultfd.
 
-Boots the emulated patched host, and in it a Linux guest that writes to its
-memory, its disk and its network and checks all that it reads.  The guest moves
-from one QEMU to the next, each time in another mode, and what that costs is
-measured.  Prints one screen, and writes report.json, report.html and logs to
---output.  The exit status is 0 if all migrations went well and all memory was
-right.
+Boots the emulated host, which has Debian's stock kernel with the patched KVM as
+modules, and in it a Linux guest that writes to its memory, its disk and its
+network and checks all that it reads.  The guest moves from one QEMU to the
+next, each time in another mode, and what that costs is measured.  Prints one
+screen, and writes report.json, report.html and logs to --output.  The exit
+status is 0 if all migrations went well and all memory was right.
 
 With --no-host all of it runs on this machine, which needs a kernel with the
 series, /dev/kvm, and root's rights for some of the counters.
@@ -24,6 +24,7 @@ from typing import List
 
 from kuf import cli, inside, process
 from kuf.architectures import native
+from kuf.build import stock_kernel
 from kuf.cli import Failure, positive
 from kuf.demo.backing import BACKINGS
 from kuf.demo.scenario import Scenario
@@ -105,6 +106,9 @@ def parse_args() -> argparse.Namespace:
         help='where the report goes [build/demo]')
     add('--no-host', action='store_true',
         help='on this machine, without emulation')
+    add('--kernel', metavar='NAME', default=stock_kernel.PATCHED,
+        help="the emulated host's, as host/run has them "
+        f'[{stock_kernel.PATCHED}]')
     add('--icount', action='store_true',
         help="the emulated host's clock counts instructions")
     add('--host-memory', default='4G', metavar='SIZE',
@@ -158,10 +162,11 @@ def measure_here(scenario: Scenario) -> None:
         encoding='utf-8')
 
 
-def measure_in_host(scenario: Scenario, memory: str, timeout: int) -> None:
+def measure_in_host(scenario: Scenario, kernel: str, memory: str,
+                    timeout: int) -> None:
     """Do it in the emulated host, by this program."""
     host = [str(TOP / 'host/run'), '--writable', str(scenario.output),
-            '--mem', memory, '--timeout', str(timeout)]
+            '--kernel', kernel, '--mem', memory, '--timeout', str(timeout)]
     if scenario.icount:
         host.append('--icount')
     host += ['--', *inside.command(TOP / PROG)]
@@ -200,7 +205,7 @@ def work() -> int:
     if args.no_host:
         measure_here(scenario)
     else:
-        measure_in_host(scenario, args.host_memory, args.timeout)
+        measure_in_host(scenario, args.kernel, args.host_memory, args.timeout)
     return show(scenario.output)
 
 
