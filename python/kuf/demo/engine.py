@@ -74,7 +74,8 @@ class Chain:
                           '-serial', f'file:{self.logs}/{name}.kernel', *more],
                     wrapper=[*self.network.wrapper(number),
                              *self.ordinary, *tracer],
-                    guest_console=serial, trace=trace)
+                    qemu=self.scenario.qemu, guest_console=serial,
+                    trace=trace)
         self.stack.callback(side.shutdown, hard=True)
         return side
 

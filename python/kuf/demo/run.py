@@ -93,7 +93,7 @@ def scenario_of(args: argparse.Namespace) -> Scenario:
         shared=args.shared, order=args.order, write=args.write,
         backing=args.backing, bandwidth=args.bandwidth,
         postcopy_bandwidth=args.postcopy_bandwidth, rtt=args.rtt,
-        output=args.output.resolve(), emulated=args.inside,
+        output=args.output.resolve(), qemu=args.qemu, emulated=args.inside,
         icount=args.icount, live=args.live or sys.stdout.isatty())
 
 
@@ -104,6 +104,8 @@ def parse_args() -> argparse.Namespace:
     add = parser.add_argument
     add('--output', type=Path, default=BUILD / 'demo', metavar='DIR',
         help='where the report goes [build/demo]')
+    add('--qemu', type=Path, default=native().qemu, metavar='FILE',
+        help='what the guest runs in [build/qemu/qemu-system-x86_64]')
     add('--no-host', action='store_true',
         help='on this machine, without emulation')
     add('--kernel', metavar='NAME', default=stock_kernel.PATCHED,
@@ -130,8 +132,10 @@ def parse_args() -> argparse.Namespace:
     return args
 
 
-def check_parts() -> None:
+def check_parts(qemu: Path) -> None:
     """Is there what is needed?"""
+    if qemu != native().qemu and not os.access(qemu, os.X_OK):
+        raise Failure(f"there is no program '{qemu}'; give one with --qemu")
     for part, how in ((native().qemu, 'make'),
                       (BUILD / 'guest-cloud/initramfs.cpio',
                        'make guest-cloud')):
@@ -197,7 +201,7 @@ def work() -> int:
     """Measure and report."""
     args = parse_args()
     scenario = scenario_of(args)
-    check_parts()
+    check_parts(scenario.qemu)
     if args.inside:
         measure_here(scenario)
         return 0

@@ -41,6 +41,7 @@ class Scenario:
     # In microseconds.
     rtt: int
     output: Path
+    qemu: Path
     # The host is emulated, and its clock counts instructions.
     emulated: bool
     icount: bool

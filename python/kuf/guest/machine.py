@@ -55,7 +55,7 @@ class GuestMachine(QEMUMachine):
 
     def __init__(self, side: str, job: Path, logs: Path, *, guest: str,
                  append: str, args: Sequence[str], kernel: str = 'image',
-                 wrapper: Sequence[str] = ()):
+                 wrapper: Sequence[str] = (), qemu: Optional[Path] = None):
         """
         @param side: what errors and logs call it
         @param job: folder for its sockets
@@ -64,12 +64,13 @@ class GuestMachine(QEMUMachine):
         @param kernel: what is booted there: image, or vmlinuz for firmware
         @param append: more for the kernel's command line
         @param wrapper: command that starts QEMU
+        @param qemu: another one than build/qemu has
         """
         # pylint: disable=too-many-arguments
         # If this process is killed, QEMU goes with it; a terminal's Ctrl-C is
         # for this process, which then ends QEMU.
         architecture = native()
-        super().__init__(str(architecture.qemu), name=side,
+        super().__init__(str(qemu or architecture.qemu), name=side,
                          wrapper=['setsid', *WITH_US, *wrapper],
                          base_temp_dir=str(job), log_dir=str(logs),
                          qmp_timer=PATIENCE)
