@@ -49,6 +49,13 @@ PARTS = base-qemu bochs debian-13 guest guest-cloud selftests stock-qemu
 $(PARTS): configured
 	@./scripts/build $@
 
+# What was built, as it is: root needs not build.
+PREFIX = /usr/local
+DESTDIR = /
+.PHONY: install uninstall
+install uninstall:
+	@./scripts/install $@ --prefix=$(PREFIX) --destdir=$(DESTDIR)
+
 # OPTIONS are those of demo/run.
 .PHONY: demo
 demo: configured
@@ -75,6 +82,8 @@ distclean:
 .PHONY: help
 help:
 	@echo 'make                   build QEMU, the host kernel and its initramfs'
+	@echo 'make install           install that QEMU to PREFIX, below DESTDIR'
+	@echo 'make uninstall         remove it again'
 	@echo 'make check             build, then run the tests'
 	@echo 'make check-full        all of them: those that take long, too'
 	@echo 'make demo              migrate a guest in two ways, and compare; OPTIONS=--help'
