@@ -15,6 +15,7 @@ from typing import List
 import unittest
 
 from kuf.build import stamp
+from kuf.build.tools import TOOLS
 from kuf.paths import TOP
 
 
@@ -58,15 +59,15 @@ class ProjectTest(unittest.TestCase):
         shutil.copy(TOP / 'configure', self.top)
         (self.top / 'patches').mkdir()
         self.write_program(self.top / 'build/tools/bin/meson', FAKE_MESON)
-        self.write(self.top / 'build/tools/.inputs', self.meson_inputs())
+        self.write(self.top / 'build/tools/.inputs', self.tools_inputs())
         for name, text in FAKE_QEMU.items():
             self.write(self.qemu / name, text)
         (self.qemu / 'configure').chmod(0o755)
 
-    def meson_inputs(self) -> str:
-        """configure finds a meson that is new enough."""
-        return f'{self.top}/build ' \
-            f'{stamp.checksum(self.top / "base/meson")}\n'
+    def tools_inputs(self) -> str:
+        """configure finds a meson that is new enough, and pycotap."""
+        return ' '.join([f'{self.top}/build', *(
+            stamp.checksum(self.top / 'base' / name) for name in TOOLS)]) + '\n'
 
     @staticmethod
     def write(path: Path, text: str) -> None:

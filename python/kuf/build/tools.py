@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """
-A meson that QEMU 10.0 takes: the machine's, or Debian's newer one unpacked in
-a virtual environment, which QEMU's configure knows how to build on.
+A meson that QEMU 10.0 takes, and what its functional tests print with: the
+machine's, or Debian's newer ones unpacked in a virtual environment, which
+QEMU's configure knows how to build on.
 """
 
 from pathlib import Path
 import shutil
 import subprocess
+from typing import List
 
 from kuf.build import stamp, versions
 from kuf.build.apt import Apt
@@ -15,9 +17,13 @@ from kuf.build.log import Log
 from kuf.build.project import Project
 
 
+# Both are of base/NAME.
+TOOLS = ('meson', 'pycotap')
+
 OLDEST = '1.5.0'
 
 MACHINE = Path('/usr/bin/meson')
+MACHINE_PYTHON = Path('/usr/bin/python3')
 
 LAUNCHER = '''#!{}
 from mesonbuild.mesonmain import main
@@ -32,7 +38,7 @@ def _folder(project: Project) -> Path:
 def python(project: Project) -> Path:
     """The Python that has meson."""
     ours = _folder(project) / 'bin/python3'
-    return ours if ours.exists() else Path('/usr/bin/python3')
+    return ours if ours.exists() else MACHINE_PYTHON
 
 
 def meson(project: Project) -> Path:
@@ -41,21 +47,29 @@ def meson(project: Project) -> Path:
     return ours if ours.exists() else MACHINE
 
 
+def _machine_has_pycotap() -> bool:
+    return not subprocess.run([MACHINE_PYTHON, '-c', 'import pycotap'],
+                              stderr=subprocess.DEVNULL,
+                              check=False).returncode
+
+
 def _machine_will_do() -> bool:
     if shutil.which('meson') != str(MACHINE):
         return False
     version = subprocess.run([MACHINE, '--version'], stdout=subprocess.PIPE,
                              text=True, check=False).stdout.strip()
-    return versions.key(version) >= versions.key(OLDEST)
+    return (versions.key(version) >= versions.key(OLDEST)
+            and _machine_has_pycotap())
 
 
-def _unpack(project: Project, base: Base, log: Log) -> None:
-    folder, files = _folder(project), project.build / '.meson'
+def _unpack(project: Project, bases: List[Base], log: Log) -> None:
+    folder, files = _folder(project), project.build / '.tools'
     stamp.remove(folder)
     stamp.remove(files)
-    for package in base.files.glob('*.deb'):
-        log.run('dpkg-deb', '-x', package, files)
-    log.run('/usr/bin/python3', '-m', 'venv', '--system-site-packages',
+    for base in bases:
+        for package in base.files.glob('*.deb'):
+            log.run('dpkg-deb', '-x', package, files)
+    log.run(MACHINE_PYTHON, '-m', 'venv', '--system-site-packages',
             '--without-pip', folder)
     site = next((folder / 'lib').glob('python3*')) / 'site-packages'
     shutil.copytree(files / 'usr/lib/python3/dist-packages', site,
@@ -68,17 +82,18 @@ def _unpack(project: Project, base: Base, log: Log) -> None:
 
 
 def prepare(project: Project, apt: Apt) -> None:
-    """Have such a one."""
-    base = Base(project, 'meson')
+    """Have them."""
+    bases = [Base(project, name) for name in TOOLS]
     done = _folder(project) / '.inputs'
-    inputs = f'{project.build} {base.inputs()}'
+    inputs = ' '.join([str(project.build), *(base.inputs() for base in bases)])
     if stamp.is_at(done, inputs):
         return
     if _machine_will_do():
         stamp.remove(_folder(project))
         return
-    version = base.fetch(apt)
+    for base in bases:
+        base.fetch(apt)
     log = Log(project.log('unpack'))
-    with log.explains(f'meson {version} could not be unpacked'):
-        _unpack(project, base, log)
+    with log.explains(f"{' and '.join(TOOLS)} could not be unpacked"):
+        _unpack(project, bases, log)
     stamp.put(done, inputs)
