@@ -10,6 +10,7 @@
 #include "qemu/bitops.h"
 #include "qemu/host-utils.h"
 #include "qemu/lockable.h"
+#include "qemu/notify.h"
 #include "qemu/rcu.h"
 #include "qemu/stats64.h"
 #include "qemu/timer.h"
@@ -23,6 +24,9 @@
 
 /* Pages that one access asks for at once; more only cost more round trips. */
 #define WAIT_BATCH 16
+
+/* Threads that are woken each time the bucket's lock is dropped. */
+#define WAKE_BATCH 16
 
 /*
  * Waiters and requests are kept by a hash of the page, so that vCPUs which wait
@@ -146,6 +150,10 @@ bool ram_wait_del(RAMWaiter *w)
 {
     RAMWaitBucket *bucket = &ram_wait.buckets[bucket_index(w->rb, w->offset)];
 
+    /* Pairs with waiter_wake(). */
+    if (w->event && qatomic_load_acquire(&w->present)) {
+        return true;
+    }
     /* Also when it is present: wake() may still be at work. */
     QEMU_LOCK_GUARD(&bucket->lock);
     if (!w->present) {
@@ -154,10 +162,51 @@ bool ram_wait_del(RAMWaiter *w)
     return w->present;
 }
 
+/*
+ * Called with the bucket's lock held.  Returns the event to set when it was
+ * dropped, or NULL.
+ */
+static QemuEvent *waiter_wake(RAMWaitBucket *bucket, RAMWaiter *w)
+{
+    QemuEvent *event = w->event;
+
+    waiter_unlink(bucket, w);
+    trace_ram_wait_resume(w->rb->idstr, w->offset, w->tid);
+    if (event) {
+        /* The last access: @w can go.  Pairs with ram_wait_del(). */
+        qatomic_store_release(&w->present, true);
+    } else {
+        w->present = true;
+        w->wake(w);
+    }
+    return event;
+}
+
+/* Returns how many of @events are to be set; if all, there can be more. */
+static unsigned int wake_page(RAMWaitBucket *bucket, RAMBlock *rb,
+                              ram_addr_t offset, QemuEvent **events)
+{
+    RAMWaiter *w, *next;
+    unsigned int n = 0;
+
+    QEMU_LOCK_GUARD(&bucket->lock);
+    QTAILQ_FOREACH_SAFE(w, &bucket->waiters, next, next) {
+        if (n == WAKE_BATCH) {
+            break;
+        }
+        if (w->rb == rb && w->offset == offset) {
+            events[n] = waiter_wake(bucket, w);
+            n += !!events[n];
+        }
+    }
+    return n;
+}
+
 void ram_wait_page_present(RAMBlock *rb, ram_addr_t offset)
 {
     RAMWaitBucket *bucket = &ram_wait.buckets[bucket_index(rb, offset)];
-    RAMWaiter *w, *next;
+    QemuEvent *events[WAKE_BATCH];
+    unsigned int n;
 
     /* The caller has set the bit; pairs with ram_wait_add(). */
     smp_mb();
@@ -165,17 +214,14 @@ void ram_wait_page_present(RAMBlock *rb, ram_addr_t offset)
         return;
     }
 
-    QEMU_LOCK_GUARD(&bucket->lock);
-    QTAILQ_FOREACH_SAFE(w, &bucket->waiters, next, next) {
-        if (w->rb != rb || w->offset != offset) {
-            continue;
+    /* Events stay until a grace period after their waiters are gone. */
+    RCU_READ_LOCK_GUARD();
+    do {
+        n = wake_page(bucket, rb, offset, events);
+        for (unsigned int i = 0; i < n; i++) {
+            qemu_event_set(events[i]);
         }
-        waiter_unlink(bucket, w);
-        /* The waiter looks at it without the lock. */
-        qatomic_set(&w->present, true);
-        trace_ram_wait_resume(rb->idstr, offset, w->tid);
-        w->wake(w);
-    }
+    } while (n == WAKE_BATCH);
 }
 
 bool ram_wait_next_request(RAMWaitRequest *req)
@@ -207,9 +253,37 @@ bool ram_wait_next_request(RAMWaitRequest *req)
     }
 }
 
-void ram_wait_wake_event(RAMWaiter *w)
+/* A thread's own, for all that it waits for. */
+typedef struct ThreadEvent {
+    struct rcu_head rcu;
+    QemuEvent event;
+    Notifier exit;
+} ThreadEvent;
+
+static void thread_event_reclaim(ThreadEvent *te)
 {
-    qemu_event_set(w->opaque);
+    qemu_event_destroy(&te->event);
+    g_free(te);
+}
+
+static void thread_event_exit(Notifier *notifier, void *data)
+{
+    ThreadEvent *te = container_of(notifier, ThreadEvent, exit);
+
+    call_rcu(te, thread_event_reclaim, rcu);
+}
+
+static QemuEvent *thread_event(void)
+{
+    static __thread ThreadEvent *te;
+
+    if (!te) {
+        te = g_new0(ThreadEvent, 1);
+        qemu_event_init(&te->event, false);
+        te->exit.notify = thread_event_exit;
+        qemu_thread_atexit_add(&te->exit);
+    }
+    return &te->event;
 }
 
 static void count_wait(RAMWaitCounters *counters, const RAMWaiter *w)
@@ -239,8 +313,7 @@ static unsigned int add_batch(RAMWaiter *w, RAMBlock *rb,
             .rb = rb,
             .offset = *offset,
             .tid = qemu_get_thread_id(),
-            .wake = ram_wait_wake_event,
-            .opaque = event,
+            .event = event,
         };
         n += ram_wait_add(&w[n]);
     }
@@ -297,8 +370,8 @@ void ram_wait_for_slow(RAMBlock *rb, ram_addr_t offset, ram_addr_t length)
 {
     RAMWaiter w[WAIT_BATCH];
     ram_addr_t end = offset + length;
+    QemuEvent *event;
     ram_addr_t next;
-    QemuEvent event;
     bool waited = false;
     unsigned int n;
 
@@ -327,12 +400,11 @@ void ram_wait_for_slow(RAMBlock *rb, ram_addr_t offset, ram_addr_t length)
         return;
     }
 
-    qemu_event_init(&event, false);
-    while ((n = add_batch(w, rb, &next, end, &event))) {
+    event = thread_event();
+    while ((n = add_batch(w, rb, &next, end, event))) {
         waited = true;
-        wait_batch(w, n, &event);
+        wait_batch(w, n, event);
     }
-    qemu_event_destroy(&event);
 
     if (waited) {
         stat64_add(&ram_wait.others.waits, 1);

@@ -10,6 +10,7 @@
 #include <linux/kvm.h>
 #include "qemu/error-report.h"
 #include "qemu/lockable.h"
+#include "qemu/rcu.h"
 #include "qemu/stats64.h"
 #include "qapi/error.h"
 #include "exec/address-spaces.h"
@@ -26,7 +27,11 @@
 #define SPURIOUS_REPORT 1000
 
 struct AccelCPUState {
-    /* Set when the page that the vCPU waits for arrives, and by kicks. */
+    struct rcu_head rcu;
+    /*
+     * Set when the page that the vCPU waits for arrives, and by kicks: the
+     * vCPU can be gone by then.
+     */
     QemuEvent event;
     /* Of the last exit for a page that was there, and how many there were. */
     hwaddr spurious_gpa;
@@ -158,17 +163,26 @@ void kvm_userfault_init_vcpu(CPUState *cpu)
     qatomic_store_release(&cpu->accel, accel);
 }
 
+static void accel_reclaim(AccelCPUState *accel)
+{
+    qemu_event_destroy(&accel->event);
+    g_free(accel);
+}
+
 void kvm_userfault_destroy_vcpu(CPUState *cpu)
 {
-    qemu_event_destroy(&cpu->accel->event);
-    g_free(cpu->accel);
-    cpu->accel = NULL;
+    AccelCPUState *accel = cpu->accel;
+
+    qatomic_set(&cpu->accel, NULL);
+    call_rcu(accel, accel_reclaim, rcu);
 }
 
 void kvm_userfault_kick_vcpu(CPUState *cpu)
 {
-    AccelCPUState *accel = qatomic_load_acquire(&cpu->accel);
+    AccelCPUState *accel;
 
+    RCU_READ_LOCK_GUARD();
+    accel = qatomic_load_acquire(&cpu->accel);
     cpus_kick_thread(cpu);
     /*
      * thread_kicked is set, and cleared by the vCPU when it has seen to what
@@ -261,8 +275,7 @@ int kvm_userfault_handle_exit(CPUState *cpu, MemTxAttrs attrs, hwaddr gpa)
 {
     RAMWaiter w = {
         .tid = cpu->thread_id,
-        .wake = ram_wait_wake_event,
-        .opaque = &cpu->accel->event,
+        .event = &cpu->accel->event,
     };
 
     WITH_RCU_READ_LOCK_GUARD() {

@@ -28,8 +28,9 @@
  * their bits and calls ram_wait_page_present().
  *
  * Locks: a bucket's lock (internal) is the innermost lock of QEMU.  It is held
- * for a few instructions, never while waiting, and RAMWaiter.wake() runs
- * under it.
+ * for a few instructions, never while waiting.  RAMWaiter.wake() runs under it;
+ * RAMWaiter.event is set when it has been dropped, so that whoever wakes up
+ * does not run into it.
  */
 
 typedef struct RAMWaiter RAMWaiter;
@@ -40,16 +41,22 @@ typedef struct RAMWaiter RAMWaiter;
  * @rb, @offset: the host page, as a block and a byte offset that is a multiple
  *   of the block's page size
  * @tid: thread that is blocked, or 0
+ * @event: set when the page is present, or NULL if there is a @wake.  Some
+ *   thread can still be about to set it when ram_wait_del() has returned:
+ *   reclaim it by call_rcu(), and expect it to be set for nothing
  * @wake: called once when the page is present, with a bucket's lock held: it
  *   must not block, take a lock or free the waiter
  * @opaque: for @wake
  *
- * The rest is internal.  The memory is owned by the caller.
+ * The rest is internal.  The memory is owned by the caller, who may read
+ * @present without a lock: once it is true, nobody else looks at a waiter that
+ * has an @event.
  */
 struct RAMWaiter {
     RAMBlock *rb;
     ram_addr_t offset;
     uint32_t tid;
+    QemuEvent *event;
     void (*wake)(RAMWaiter *w);
     void *opaque;
 
@@ -114,12 +121,9 @@ bool ram_wait_add(RAMWaiter *w);
  * ram_wait_del: take @w back, after a true ram_wait_add()
  *
  * Returns true if the page is present.  @w->wake() is not called any more, and
- * @w can go, when this returns.
+ * @w can go, when this returns; for @w->event see above.
  */
 bool ram_wait_del(RAMWaiter *w);
-
-/* RAMWaiter.wake() that sets the QemuEvent in opaque. */
-void ram_wait_wake_event(RAMWaiter *w);
 
 /**
  * ram_wait_stuck_ns: for how long has nobody in ram_wait_for() got on?

@@ -246,6 +246,32 @@ static void waiter_del(Waiter *waiter, bool present)
     memset(waiter, 0xa5, sizeof(*waiter));
 }
 
+/* --- Events, which outlive who waits with them --- */
+
+typedef struct Event {
+    struct rcu_head rcu;
+    QemuEvent event;
+} Event;
+
+static Event *event_new(void)
+{
+    Event *event = g_new0(Event, 1);
+
+    qemu_event_init(&event->event, false);
+    return event;
+}
+
+static void event_reclaim(Event *event)
+{
+    qemu_event_destroy(&event->event);
+    g_free(event);
+}
+
+static void event_free(Event *event)
+{
+    call_rcu(event, event_reclaim, rcu);
+}
+
 /* --- Tests --- */
 
 /* Also before it was enabled for the first time: no lock is ready. */
@@ -447,6 +473,43 @@ static void test_shared(gconstpointer opaque)
     }
     ram_wait_stats(&stats);
     g_assert_cmpuint(stats.waits, ==, nr);
+    disable();
+    block_free(rb);
+}
+
+/* More waiters than are woken at once, of both kinds, and one of another page */
+static void test_crowd(void)
+{
+    enum { NR = 100 };
+    RAMBlock *rb = block_new_mapped("crowd", TARGET_SIZE, 2);
+    g_autofree Waiter *waiters = g_new(Waiter, NR + 1);
+    Event *events[NR + 1];
+
+    enable();
+    for (int i = 0; i <= NR; i++) {
+        events[i] = event_new();
+        waiter_init(&waiters[i], rb, i < NR ? 0 : TARGET_SIZE);
+        if (i % 3) {
+            waiters[i].w.event = &events[i]->event;
+        }
+        g_assert_true(waiter_add(&waiters[i]));
+        take_request();
+    }
+    place(rb, 0);
+    for (int i = 0; i < NR; i++) {
+        g_assert_true(waiters[i].w.present);
+        g_assert_cmpuint(waiters[i].woken, ==, !waiters[i].w.event);
+        if (waiters[i].w.event) {
+            /* Does not return if nobody has set it. */
+            qemu_event_wait(waiters[i].w.event);
+        }
+        g_assert_true(ram_wait_del(&waiters[i].w));
+    }
+    g_assert_false(ram_wait_del(&waiters[NR].w));
+    for (int i = 0; i <= NR; i++) {
+        event_free(events[i]);
+    }
+    place(rb, TARGET_SIZE);
     disable();
     block_free(rb);
 }
@@ -752,6 +815,32 @@ static void test_race_notify(void)
     race_teardown(race);
 }
 
+/* A thread and its event are gone as soon as it sees the page's bit. */
+static void test_race_exit(void)
+{
+    enum { NR = 4 };
+    RAMBlock *rb = block_new_mapped("exit", TARGET_SIZE, 1);
+
+    enable();
+    for (unsigned int i = rounds(2000); i; i--) {
+        Access *a[NR];
+
+        for (int j = 0; j < NR; j++) {
+            a[j] = access_start(rb, 0, 1);
+        }
+        for (int j = 0; j < NR; j++) {
+            take_request();
+        }
+        place(rb, 0);
+        for (int j = 0; j < NR; j++) {
+            access_end(a[j]);
+        }
+        block_clear(rb);
+    }
+    disable();
+    block_free(rb);
+}
+
 /* --- Many threads that wait for random pages, several migrations long --- */
 
 typedef struct Stress {
@@ -849,14 +938,12 @@ static void *stress_device(void *opaque)
 /* Returns false if the vCPU was "kicked". */
 static bool vcpu_wait(RAMWaiter *w, bool kicked)
 {
-    QemuEvent *event = w->opaque;
-
     for (;;) {
-        qemu_event_reset(event);
+        qemu_event_reset(w->event);
         if (qatomic_read(&w->present) || kicked) {
             break;
         }
-        qemu_event_wait(event);
+        qemu_event_wait(w->event);
     }
     return ram_wait_del(w);
 }
@@ -865,10 +952,9 @@ static void *stress_vcpu(void *opaque)
 {
     Stress *s = opaque;
     GRand *rand = stress_rand(s);
-    QemuEvent event;
+    Event *event = event_new();
 
     rcu_register_thread();
-    qemu_event_init(&event, false);
     for (int i = 0; i < s->accesses; i++) {
         ram_addr_t offset, length;
 
@@ -879,8 +965,7 @@ static void *stress_vcpu(void *opaque)
                 .rb = s->rb,
                 .offset = offset,
                 .tid = qemu_get_thread_id(),
-                .wake = ram_wait_wake_event,
-                .opaque = &event,
+                .event = &event->event,
             };
             bool added;
 
@@ -893,7 +978,7 @@ static void *stress_vcpu(void *opaque)
         }
         assert_stamps(s->rb, offset, 1);
     }
-    qemu_event_destroy(&event);
+    event_free(event);
     rcu_unregister_thread();
     g_rand_free(rand);
     return NULL;
@@ -1289,6 +1374,7 @@ int main(int argc, char **argv)
                          test_shared);
     g_test_add_data_func("/ram-wait/shared/8", GUINT_TO_POINTER(8),
                          test_shared);
+    g_test_add_func("/ram-wait/crowd", test_crowd);
     g_test_add_func("/ram-wait/many", test_many);
     g_test_add_func("/ram-wait/notify", test_notify);
     g_test_add_func("/ram-wait/del/before", test_del_before);
@@ -1308,6 +1394,7 @@ int main(int argc, char **argv)
     g_test_add_func("/ram-wait/race/add", test_race_add);
     g_test_add_func("/ram-wait/race/del", test_race_del);
     g_test_add_func("/ram-wait/race/notify", test_race_notify);
+    g_test_add_func("/ram-wait/race/exit", test_race_exit);
     g_test_add_func("/ram-wait/stress/small", test_stress);
     g_test_add_func("/ram-wait/stress/huge", test_stress_huge);
     return g_test_run();
