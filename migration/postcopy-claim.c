@@ -99,7 +99,7 @@ static void wake(void)
 
 bool postcopy_claim(RAMBlock *rb, ram_addr_t offset)
 {
-    assert(QEMU_IS_ALIGNED(offset, rb->page_size));
+    assert(QEMU_IS_ALIGNED(offset, qemu_target_page_size()));
 
     /*
      * receivedmap first: what came in precopy was never claimed.  Whoever gets

@@ -34,9 +34,10 @@ void postcopy_claims_init(RAMBlock *rb);
 void postcopy_claims_free(RAMBlock *rb);
 
 /**
- * postcopy_claim: ask for the right to write the host page at @offset
+ * postcopy_claim: ask for the right to write the page at @offset
  *
- * @offset: in bytes, aligned to the block's page size
+ * @offset: in bytes, aligned to the target's page size: that is a page, also in
+ *   a block of huge pages
  *
  * Returns true if the page is missing and nobody else writes it: the caller
  * does, and calls postcopy_claim_done() or postcopy_claim_drop().
@@ -48,10 +49,10 @@ void postcopy_claims_free(RAMBlock *rb);
 bool postcopy_claim(RAMBlock *rb, ram_addr_t offset);
 
 /**
- * postcopy_claim_done: the page was written, and its bits in receivedmap set
+ * postcopy_claim_done: the page was written, and its bit in receivedmap set
  *
- * By bitmap_set_atomic() or set_bit_atomic(), just before this: they end in the
- * full barrier that it takes to see whether anybody waits.
+ * By set_bit_atomic(), just before this: it is the full barrier that it takes
+ * to see whether anybody waits.
  */
 void postcopy_claim_done(RAMBlock *rb, ram_addr_t offset);
 

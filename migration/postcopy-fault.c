@@ -11,6 +11,7 @@
 #include "qapi/error.h"
 #include "qemu/error-report.h"
 #include "qemu/lockable.h"
+#include "exec/target_page.h"
 #include "system/kvm-userfault.h"
 #include "system/runstate.h"
 #include "migration.h"
@@ -87,6 +88,10 @@ bool postcopy_fault_latch(MigrationIncomingState *mis, Error **errp)
         !caps[MIGRATION_CAPABILITY_POSTCOPY_KVM_USERFAULT]) {
         warn_report("userfaultfd does not work for this VM on this host: "
                     "postcopy uses KVM userfault instead");
+    }
+    if (ops->pieces) {
+        /* Nothing is collected; see postcopy_temp_pages_setup(). */
+        mis->largest_page_size = qemu_target_page_size();
     }
     used = ops;
     /* Any thread may ask; it finds what was set up before. */

@@ -29,6 +29,12 @@ typedef struct PostcopyFaultOps {
     PostcopyFaultBackend backend;
 
     /*
+     * place() gets target pages, also of a block of huge pages; see
+     * postcopy-pieces.h.
+     */
+    bool pieces;
+
+    /*
      * Can this host, and this VM as it is now, do it?  Called when the
      * capability is set and again when the source announces postcopy, before
      * any RAM is touched.
@@ -77,9 +83,9 @@ typedef struct PostcopyFaultOps {
     void (*committed)(MigrationIncomingState *mis);
 
     /*
-     * Make a host page available, and set its bits in receivedmap when its
-     * contents are there, and not before.  @from is NULL for zeros.  Called by
-     * several threads, without a lock.
+     * Make a page available, and set its bits in receivedmap when its contents
+     * are there, and not before.  @pagesize is postcopy_piece_size(), @from is
+     * NULL for zeros.  Called by several threads, without a lock.
      */
     bool (*place)(MigrationIncomingState *mis, void *host, void *from,
                   uint64_t pagesize, RAMBlock *rb, Error **errp);

@@ -12,6 +12,7 @@
 #include "qemu/stats64.h"
 #include "block/aio.h"
 #include "exec/ramblock.h"
+#include "exec/target_page.h"
 #include "postcopy-gate.h"
 
 struct PostcopyGate {
@@ -82,11 +83,12 @@ void postcopy_gate_add(PostcopyGate *gate, RAMBlock *rb, ram_addr_t offset)
 void postcopy_gate_add_range(PostcopyGate *gate, RAMBlock *rb,
                              ram_addr_t offset, ram_addr_t length)
 {
+    const size_t page_size = qemu_target_page_size();
     ram_addr_t end = offset + length;
 
     RCU_READ_LOCK_GUARD();
-    for (offset = ROUND_DOWN(offset, rb->page_size); offset < end;
-         offset += rb->page_size) {
+    for (offset = ROUND_DOWN(offset, page_size); offset < end;
+         offset += page_size) {
         if (ram_wait_page_missing(rb, offset)) {
             postcopy_gate_add(gate, rb, offset);
         }

@@ -32,10 +32,10 @@ typedef struct PostcopyGate PostcopyGate;
 
 PostcopyGate *postcopy_gate_new(void);
 
-/* @offset: of a host page, in bytes.  A page that is there is harmless. */
+/* @offset: of a page, in bytes.  A page that is there is harmless. */
 void postcopy_gate_add(PostcopyGate *gate, RAMBlock *rb, ram_addr_t offset);
 
-/* All host pages in [@offset, @offset + @length) that are missing. */
+/* All pages in [@offset, @offset + @length) that are missing. */
 void postcopy_gate_add_range(PostcopyGate *gate, RAMBlock *rb,
                              ram_addr_t offset, ram_addr_t length);
 

@@ -370,10 +370,13 @@ static void kuf_before_run(MigrationIncomingState *mis, QEMUBHFunc *run)
 
 /* --- Pages --- */
 
-static int write_page(void *host, const void *from, size_t length)
+static int write_page(RAMBlock *rb, ram_addr_t offset, const void *from,
+                      size_t length)
 {
+    void *host = rb->host + offset;
+
     if (unlikely(migrate_postcopy_kvm_userfault_oracle())) {
-        return postcopy_oracle_write(host, from, length);
+        return postcopy_oracle_write(rb, offset, from);
     }
     if (from) {
         memcpy(host, from, length);
@@ -390,13 +393,14 @@ static bool kuf_place(MigrationIncomingState *mis, void *host, void *from,
     ram_addr_t offset = qemu_ram_block_host_offset(rb, host);
     int ret;
 
+    assert(pagesize == qemu_target_page_size());
     if (!postcopy_claim(rb, offset)) {
         /* The guest may have written to it since. */
         stat64_add(&kuf.duplicates, 1);
         trace_postcopy_kvm_userfault_duplicate(rb->idstr, offset);
         return true;
     }
-    ret = write_page(host, from, pagesize);
+    ret = write_page(rb, offset, from, pagesize);
     if (ret) {
         postcopy_claim_drop(rb, offset);
         error_setg_errno(errp, -ret, "A page of RAM block '%s' can't be "
@@ -408,8 +412,7 @@ static bool kuf_place(MigrationIncomingState *mis, void *host, void *from,
      * acquire) sees them.
      */
     smp_wmb();
-    ramblock_recv_bitmap_set_range(rb, host,
-                                   pagesize / qemu_target_page_size());
+    ramblock_recv_bitmap_set_offset(rb, offset);
     postcopy_claim_done(rb, offset);
     userfault_views_clear(rb, offset, pagesize);
     ram_wait_page_present(rb, offset);
@@ -495,6 +498,7 @@ static void kuf_fill_info(PostcopyFaultInfo *info)
 
 const PostcopyFaultOps postcopy_kvm_userfault_ops = {
     .backend = POSTCOPY_FAULT_BACKEND_KVM_USERFAULT,
+    .pieces = true,
     .supported_by_host = kuf_supported_by_host,
     /*
      * Nobody looks at a page whose bit is clear, so its memory need not be

@@ -12,6 +12,7 @@
 #include "qemu/lockable.h"
 #include "qemu/thread.h"
 #include "exec/ramblock.h"
+#include "exec/target_page.h"
 #include "postcopy-claim.h"
 #include "postcopy-oracle.h"
 #include "migration.h"
@@ -21,7 +22,7 @@
  * A page that is written while the others are protected has been claimed
  * before.  If protect_block() does not see the claim, the write waits for this
  * lock and makes the page accessible afterwards.  If it does, the page is left
- * alone.  Protects self_mem, too.
+ * alone.  Protects all that is static here, too.
  */
 static QemuMutex oracle_lock;
 
@@ -32,10 +33,24 @@ static void __attribute__((__constructor__)) oracle_setup(void)
     qemu_mutex_init(&oracle_lock);
 }
 
+/*
+ * Has nothing come of the page of the host at @start?  Only all of it can be
+ * protected, so a huge page is accessible from its first piece on.
+ */
+static bool host_page_missing(RAMBlock *rb, ram_addr_t start)
+{
+    for (ram_addr_t i = 0; i < rb->page_size; i += qemu_target_page_size()) {
+        if (postcopy_claim_taken(rb, start + i)) {
+            return false;
+        }
+    }
+    return true;
+}
+
 /* Where the missing pages from @start on end; @start if it is not missing. */
 static ram_addr_t end_of_missing(RAMBlock *rb, ram_addr_t start)
 {
-    while (start < rb->postcopy_length && !postcopy_claim_taken(rb, start)) {
+    while (start < rb->postcopy_length && host_page_missing(rb, start)) {
         start += rb->page_size;
     }
     return start;
@@ -94,18 +109,57 @@ static int write_all(const void *from, size_t length, off_t offset)
     return 0;
 }
 
-int postcopy_oracle_write(void *host, const void *from, size_t length)
+/* Another mapping of shared memory; NULL with errno set. */
+static void *second_mapping(RAMBlock *rb)
 {
+    static GHashTable *mappings;
+    void *host;
+
+    if (!mappings) {
+        mappings = g_hash_table_new(NULL, NULL);
+    }
+    host = g_hash_table_lookup(mappings, rb);
+    if (!host) {
+        host = mmap(NULL, rb->postcopy_length, PROT_READ | PROT_WRITE,
+                    MAP_SHARED, rb->fd, rb->fd_offset);
+        if (host == MAP_FAILED) {
+            return NULL;
+        }
+        g_hash_table_insert(mappings, rb, host);
+    }
+    return host;
+}
+
+/* Past the protection.  Returns 0 or a negative errno. */
+static int write_protected(RAMBlock *rb, ram_addr_t offset, const void *from,
+                           size_t length)
+{
+    void *second;
+
+    if (!qemu_ram_is_shared(rb)) {
+        return open_self_mem() < 0 ? -errno :
+               write_all(from, length, (uintptr_t)rb->host + offset);
+    }
+    /* What is forced is private to the process, which is not wanted here. */
+    second = second_mapping(rb);
+    if (!second) {
+        return -errno;
+    }
+    memcpy(second + offset, from, length);
+    return 0;
+}
+
+int postcopy_oracle_write(RAMBlock *rb, ram_addr_t offset, const void *from)
+{
+    const size_t length = qemu_target_page_size();
     g_autofree void *zeros = from ? NULL : g_malloc0(length);
     int ret;
 
     QEMU_LOCK_GUARD(&oracle_lock);
-    if (open_self_mem() < 0) {
-        return -errno;
-    }
-    ret = write_all(from ?: zeros, length, (uintptr_t)host);
+    ret = write_protected(rb, offset, from ?: zeros, length);
     if (ret) {
         return ret;
     }
-    return mprotect(host, length, PROT_READ | PROT_WRITE) ? -errno : 0;
+    return mprotect(rb->host + ROUND_DOWN(offset, rb->page_size), rb->page_size,
+                    PROT_READ | PROT_WRITE) ? -errno : 0;
 }

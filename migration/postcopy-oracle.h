@@ -16,10 +16,14 @@
  * is missing can't be accessed at all.  A pointer that no hook of the RAM wait
  * covers ends in SIGSEGV, where its backtrace tells whose it is; a system call
  * gets EFAULT, and so does KVM if it touches what it should not.  Pages are
- * written past the protection, through /proc/self/mem.
+ * written past the protection: private memory through /proc/self/mem, shared
+ * memory by a second mapping.
  *
- * It makes two system calls a page, splits huge pages, and needs a mapping for
- * each hole: for small guests with private memory, and not for production.
+ * Huge pages of hugetlbfs can be protected only as a whole, and are accessible
+ * from their first piece on.
+ *
+ * It makes two system calls a page, splits transparent huge pages, and needs a
+ * mapping for each hole: for small guests, and not for production.
  */
 
 /**
@@ -31,13 +35,13 @@
 bool postcopy_oracle_arm(Error **errp);
 
 /**
- * postcopy_oracle_write: write a host page, and let everybody at it
+ * postcopy_oracle_write: write a page, and let everybody at it
  *
  * @from: the page, or NULL for zeros
  *
  * The caller has claimed the page.  May be called before postcopy_oracle_arm().
  * Returns 0 or a negative errno.
  */
-int postcopy_oracle_write(void *host, const void *from, size_t length);
+int postcopy_oracle_write(RAMBlock *rb, ram_addr_t offset, const void *from);
 
 #endif /* QEMU_MIGRATION_POSTCOPY_ORACLE_H */

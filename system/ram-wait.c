@@ -108,7 +108,7 @@ bool ram_wait_add(RAMWaiter *w)
     RAMWaitBucket *bucket = &ram_wait.buckets[index];
 
     assert(!thread_is_resolver);
-    assert(QEMU_IS_ALIGNED(w->offset, w->rb->page_size));
+    assert(QEMU_IS_ALIGNED(w->offset, qemu_target_page_size()));
 
     /* Pairs with ram_wait_enable(). */
     if (!qatomic_load_acquire(&ram_wait_active)) {
@@ -306,9 +306,10 @@ static unsigned int add_batch(RAMWaiter *w, RAMBlock *rb,
                               ram_addr_t *offset, ram_addr_t end,
                               QemuEvent *event)
 {
+    const size_t page_size = qemu_target_page_size();
     unsigned int n = 0;
 
-    for (; *offset < end && n < WAIT_BATCH; *offset += rb->page_size) {
+    for (; *offset < end && n < WAIT_BATCH; *offset += page_size) {
         w[n] = (RAMWaiter) {
             .rb = rb,
             .offset = *offset,
@@ -368,6 +369,7 @@ static void wait_batch(RAMWaiter *w, unsigned int n, QemuEvent *event)
 
 void ram_wait_for_slow(RAMBlock *rb, ram_addr_t offset, ram_addr_t length)
 {
+    const size_t page_size = qemu_target_page_size();
     RAMWaiter w[WAIT_BATCH];
     ram_addr_t end = offset + length;
     QemuEvent *event;
@@ -390,11 +392,11 @@ void ram_wait_for_slow(RAMBlock *rb, ram_addr_t offset, ram_addr_t length)
         return;
     }
     end = MIN(end, rb->postcopy_length);
-    next = ROUND_DOWN(offset, rb->page_size);
+    next = ROUND_DOWN(offset, page_size);
 
     /* What is nearly always the case, without all that follows. */
     while (next < end && !ram_wait_page_missing(rb, next)) {
-        next += rb->page_size;
+        next += page_size;
     }
     if (next >= end) {
         return;

@@ -15,6 +15,7 @@
 #include "qapi/error.h"
 #include "exec/address-spaces.h"
 #include "exec/ramblock.h"
+#include "exec/target_page.h"
 #include "system/cpus.h"
 #include "system/kvm.h"
 #include "system/kvm-userfault.h"
@@ -205,7 +206,7 @@ AddressSpace *kvm_userfault_smm_as(CPUState *cpu, MemTxAttrs attrs)
 }
 
 /*
- * The host page of RAM at @gpa.  Called in an RCU critical section.  The flat
+ * The page of RAM at @gpa.  Called in an RCU critical section.  The flat
  * view and KVM's slots can differ while slots are changed; then there is no
  * RAM, or another page, and the vCPU sees when it comes back.
  */
@@ -220,7 +221,7 @@ static bool page_at(AddressSpace *as, MemTxAttrs attrs, hwaddr gpa,
         return false;
     }
     *rb = mr->ram_block;
-    *offset = ROUND_DOWN(xlat, (*rb)->page_size);
+    *offset = ROUND_DOWN(xlat, qemu_target_page_size());
     return true;
 }
 
@@ -267,7 +268,7 @@ static void spurious_exit(CPUState *cpu, hwaddr gpa, RAMBlock *rb,
                      cpu->cpu_index, gpa);
     }
     if (rb) {
-        userfault_views_clear(rb, offset, rb->page_size);
+        userfault_views_clear(rb, offset, qemu_target_page_size());
     }
 }
 

@@ -12,6 +12,7 @@
 #include "qemu/rcu.h"
 #include "exec/memory.h"
 #include "exec/ramblock.h"
+#include "exec/target_page.h"
 #include "hw/qdev-core.h"
 #include "hw/virtio/virtio-access.h"
 #include "hw/virtio/virtio-postcopy.h"
@@ -157,11 +158,12 @@ static size_t look_pages(const Look *look)
 static bool look_at_block(Look *look, RAMBlock *rb, ram_addr_t offset,
                           ram_addr_t len)
 {
+    const size_t page_size = qemu_target_page_size();
     ram_addr_t end = MIN(offset + len, rb->postcopy_length);
     bool present = true;
 
-    for (offset = ROUND_DOWN(offset, rb->page_size); offset < end;
-         offset += rb->page_size) {
+    for (offset = ROUND_DOWN(offset, page_size); offset < end;
+         offset += page_size) {
         if (!ram_wait_page_missing(rb, offset)) {
             continue;
         }

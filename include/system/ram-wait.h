@@ -21,7 +21,8 @@
  *
  * A page is missing while its bit in RAMBlock.receivedmap is clear.  The bit
  * only ever goes from clear to set while the RAM wait is on, so a page that was
- * found to be present stays so.
+ * found to be present stays so.  Pages are always the target's: a block of huge
+ * pages is waited for piece by piece.
  *
  * Who needs a page queues a RAMWaiter.  The resolver (the migration
  * code) takes requests with ram_wait_next_request(), gets the pages, sets
@@ -38,8 +39,8 @@ typedef struct RAMWaiter RAMWaiter;
 /**
  * struct RAMWaiter - somebody who needs a page
  *
- * @rb, @offset: the host page, as a block and a byte offset that is a multiple
- *   of the block's page size
+ * @rb, @offset: the page, as a block and a byte offset that is a multiple of
+ *   the target's page size
  * @tid: thread that is blocked, or 0
  * @event: set when the page is present, or NULL if there is a @wake.  Some
  *   thread can still be about to set it when ram_wait_del() has returned:
@@ -167,9 +168,9 @@ void ram_wait_disable(void);
 bool ram_wait_next_request(RAMWaitRequest *req);
 
 /**
- * ram_wait_page_present: wake who waits for the host page at @offset
+ * ram_wait_page_present: wake who waits for the page at @offset
  *
- * Called after the page's contents and its bits in RAMBlock.receivedmap are
+ * Called after the page's contents and its bit in RAMBlock.receivedmap are
  * set.  No system call is made unless somebody waits for this page.
  */
 void ram_wait_page_present(RAMBlock *rb, ram_addr_t offset);

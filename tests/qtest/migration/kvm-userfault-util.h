@@ -68,6 +68,9 @@ void migration_test_add_postcopy_kvm_userfault_failover(MigrationTestEnv *env);
 /* Streams that a good source does not send. */
 void migration_test_add_postcopy_kvm_userfault_streams(MigrationTestEnv *env);
 
+/* Huge pages, which come piece by piece. */
+void migration_test_add_postcopy_kvm_userfault_hugetlb(MigrationTestEnv *env);
+
 /* Options, and hosts that are not what they claim to be. */
 void migration_test_add_postcopy_kvm_userfault_host(MigrationTestEnv *env);
 

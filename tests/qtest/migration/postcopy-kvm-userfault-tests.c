@@ -348,6 +348,9 @@ static void add_full(MigrationTestEnv *env)
     migration_test_add(PREFIX "locked/running", test_locked_running);
     migration_test_add(PREFIX "option/global", test_global_option);
     add_tls();
+    if (env->is_x86) {
+        migration_test_add_postcopy_kvm_userfault_hugetlb(env);
+    }
     migration_test_add_postcopy_kvm_userfault_kicks(env);
     migration_test_add_postcopy_kvm_userfault_failover(env);
     migration_test_add_postcopy_kvm_userfault_streams(env);

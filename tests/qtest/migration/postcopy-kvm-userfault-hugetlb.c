@@ -1,0 +1,128 @@
+/*
+ * QTest testcases for postcopy with KVM userfault on huge pages
+ *
+ * They come piece by piece, from any source.
+ *
+ * Copyright (c) 2026 the QEMU KVM userfault authors
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "qemu/cutils.h"
+#include "qemu/units.h"
+#include "libqtest.h"
+#include "migration/framework.h"
+#include "migration/kvm-userfault-util.h"
+#include "migration/migration-util.h"
+
+#define PREFIX "/migration/postcopy-kvm-userfault/hugetlb/"
+
+#define ORACLE "-global migration.x-postcopy-kvm-userfault-oracle=on"
+
+/* 150 MB for each side. */
+#define HUGE_2M "-m %1$s -machine memory-backend=ram " \
+    "-object memory-backend-memfd,id=ram,size=%1$s,share=on,hugetlb=on," \
+    "hugetlbsize=2M"
+#define PAGES_2M (2 * 75)
+
+/* One page each, of which the guest uses a part. */
+#define HUGE_1G "-m 1G -machine memory-backend=ram " \
+    "-object memory-backend-memfd,id=ram,size=1G,share=on,hugetlb=on," \
+    "hugetlbsize=1G"
+#define PAGES_1G 2
+
+typedef struct HugeTest {
+    const char *name;
+    const char *backend;
+    size_t page_kb;
+    unsigned int pages;
+    bool preempt;
+    bool recovery;
+    const char *opts_target;
+} HugeTest;
+
+/* --- The host's huge pages --- */
+
+static char *nr_path(size_t page_kb)
+{
+    return g_strdup_printf("/sys/kernel/mm/hugepages/hugepages-%zukB/"
+                           "nr_hugepages", page_kb);
+}
+
+static unsigned long get_nr(const char *path)
+{
+    g_autofree char *text = NULL;
+    unsigned long nr = 0;
+
+    if (g_file_get_contents(path, &text, NULL, NULL)) {
+        g_assert_cmpint(qemu_strtoul(g_strchomp(text), NULL, 10, &nr), ==, 0);
+    }
+    return nr;
+}
+
+/* Returns false if that is not allowed, or not possible. */
+static bool set_nr(const char *path, unsigned long nr)
+{
+    FILE *f = fopen(path, "w");
+
+    if (!f) {
+        return false;
+    }
+    fprintf(f, "%lu", nr);
+    fclose(f);
+    return get_nr(path) >= nr;
+}
+
+/* --- Tests --- */
+
+/* The guest had to wait, and for no page twice. */
+static void hook_end(QTestState *from, QTestState *to, void *opaque)
+{
+    g_assert_cmpint(migrate_query_kvm_userfault(to, "vcpu-faults"), >, 0);
+    g_assert_cmpint(migrate_query_kvm_userfault(to, "duplicate-pages"), ==, 0);
+}
+
+static void test_huge(const void *opaque)
+{
+    const HugeTest *test = opaque;
+    g_autofree char *path = nr_path(test->page_kb);
+    unsigned long before = get_nr(path);
+    MigrateCommon args = {
+        .start.memory_backend = test->backend,
+        .start.opts_target = test->opts_target,
+        .postcopy_kvm_userfault = true,
+        .postcopy_preempt = test->preempt,
+        .end_hook = hook_end,
+    };
+
+    if (!set_nr(path, before + test->pages)) {
+        g_test_skip("the host has not got enough huge pages, or they can't be "
+                    "reserved");
+    } else if (test->recovery) {
+        test_postcopy_recovery_common(&args);
+    } else {
+        test_postcopy_common(&args);
+    }
+    set_nr(path, before);
+}
+
+static const HugeTest huge_tests[] = {
+    { "2m/plain", HUGE_2M, 2 * KiB, PAGES_2M },
+    { "2m/preempt/plain", HUGE_2M, 2 * KiB, PAGES_2M, true },
+    { "2m/recovery/plain", HUGE_2M, 2 * KiB, PAGES_2M, false, true },
+    { "2m/preempt/recovery/plain", HUGE_2M, 2 * KiB, PAGES_2M, true, true },
+    { "2m/oracle", HUGE_2M, 2 * KiB, PAGES_2M, false, false, ORACLE },
+    { "1g/plain", HUGE_1G, MiB, PAGES_1G },
+    { "1g/preempt/plain", HUGE_1G, MiB, PAGES_1G, true },
+    { "1g/recovery/plain", HUGE_1G, MiB, PAGES_1G, false, true },
+};
+
+void migration_test_add_postcopy_kvm_userfault_hugetlb(MigrationTestEnv *env)
+{
+    for (int i = 0; i < ARRAY_SIZE(huge_tests); i++) {
+        g_autofree char *path = g_strconcat(PREFIX, huge_tests[i].name, NULL);
+
+        qtest_add_data_func(path, &huge_tests[i], test_huge);
+    }
+}
