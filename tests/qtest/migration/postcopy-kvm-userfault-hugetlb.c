@@ -32,6 +32,9 @@
     "hugetlbsize=1G"
 #define PAGES_1G 2
 
+/* As a source that does not know of pieces. */
+#define WHOLE "-global migration.x-postcopy-pieces=off"
+
 typedef struct HugeTest {
     const char *name;
     const char *backend;
@@ -39,6 +42,7 @@ typedef struct HugeTest {
     unsigned int pages;
     bool preempt;
     bool recovery;
+    const char *opts_source;
     const char *opts_target;
 } HugeTest;
 
@@ -90,6 +94,7 @@ static void test_huge(const void *opaque)
     unsigned long before = get_nr(path);
     MigrateCommon args = {
         .start.memory_backend = test->backend,
+        .start.opts_source = test->opts_source,
         .start.opts_target = test->opts_target,
         .postcopy_kvm_userfault = true,
         .postcopy_preempt = test->preempt,
@@ -112,7 +117,9 @@ static const HugeTest huge_tests[] = {
     { "2m/preempt/plain", HUGE_2M, 2 * KiB, PAGES_2M, true },
     { "2m/recovery/plain", HUGE_2M, 2 * KiB, PAGES_2M, false, true },
     { "2m/preempt/recovery/plain", HUGE_2M, 2 * KiB, PAGES_2M, true, true },
-    { "2m/oracle", HUGE_2M, 2 * KiB, PAGES_2M, false, false, ORACLE },
+    { "2m/oracle", HUGE_2M, 2 * KiB, PAGES_2M, false, false, NULL, ORACLE },
+    { "2m/whole", HUGE_2M, 2 * KiB, PAGES_2M, false, false, WHOLE },
+    { "2m/preempt/whole", HUGE_2M, 2 * KiB, PAGES_2M, true, false, WHOLE },
     { "1g/plain", HUGE_1G, MiB, PAGES_1G },
     { "1g/preempt/plain", HUGE_1G, MiB, PAGES_1G, true },
     { "1g/recovery/plain", HUGE_1G, MiB, PAGES_1G, false, true },
