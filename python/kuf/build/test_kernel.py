@@ -9,7 +9,7 @@ import tempfile
 import unittest
 
 from kuf.build import kernel
-from kuf.build.compilers import compiler, environment
+from kuf.build.compilers import KBUILD, compiler, environment
 from kuf.build.kernel import Variant
 from kuf.build.project import Project
 from kuf.cli import Failure
@@ -64,7 +64,7 @@ class AssemblerTest(unittest.TestCase):
             [*compiler('gcc').split(), *kernel.UNCACHED.split(),
              '-Wp,-MMD,piggy.d', '-c', '-o', 'piggy.o', 'piggy.S'],
             cwd=folder, check=True,
-            env=environment(Project(folder), **kernel.KBUILD,
+            env=environment(Project(folder), **KBUILD,
                             CCACHE_DIR=str(folder / 'cache')))
         return (folder / 'piggy.o').read_bytes()
 
