@@ -39,7 +39,7 @@ WORKS = {
     'disk.virtio': 'disk.virtio:vda',
 }
 
-# Bytes a second: in precopy, as long as pages should be missing, and in the end.
+# Bytes a second: in precopy, while pages should be missing, and in the end.
 PRECOPY = 8 * MB
 SLOW = 256 * 1024
 FAST = 256 * MB
@@ -68,13 +68,15 @@ class PostcopyTest(QemuSystemTest):
     # TCG's nested guests get deadlines that are a minute away.
     cpu = 'host,-tsc-deadline'
 
-    def setUp(self):
-        super().setUp()
+    # How often somebody has listened.
+    links = 0
+
+    def require_all(self):
+        """What a case of this class needs."""
         self.require_accelerator('kvm')
         self.set_machine('q35')
         self.kernel = self.require_file('QEMU_TEST_POSTCOPY_KERNEL')
         self.initrd = self.require_file('QEMU_TEST_POSTCOPY_INITRD')
-        self.links = 0
 
     def require_file(self, variable):
         """What the environment names."""
@@ -124,10 +126,13 @@ class PostcopyTest(QemuSystemTest):
         vm.set_console()
         vm.launch()
         vm.console_socket.settimeout(PATIENCE)
+        # A QEMU that does not answer has failed.
+        vm._qmp.settimeout(PATIENCE)
         return vm
 
     def launch(self, *args):
         """A source with a guest that works; ARGS are the destination's."""
+        self.require_all()
         self.source = self.create_vm('source')
         self.destination = self.create_vm('destination',
                                           '-incoming', 'defer', *args)
@@ -282,8 +287,8 @@ class PostcopyTest(QemuSystemTest):
 class UserfaultfdTest(PostcopyTest):
     """Linux's userfaultfd catches who touches a missing page."""
 
-    def setUp(self):
-        super().setUp()
+    def require_all(self):
+        super().require_all()
         self.require_userfaultfd()
 
     def test_plain(self):
@@ -314,8 +319,8 @@ class UserfaultfdTest(PostcopyTest):
 class KvmUserfaultTest(PostcopyTest):
     """KVM catches vCPUs, and QEMU itself."""
 
-    def setUp(self):
-        super().setUp()
+    def require_all(self):
+        super().require_all()
         self.require_kvm_userfault()
 
     def test_plain(self):
@@ -349,6 +354,7 @@ class AutomaticTest(PostcopyTest):
         if userfaultfd_works():
             self.migrate('userfaultfd')
             return
+        self.require_all()
         self.require_kvm_userfault()
         self.migrate('kvm-userfault')
         self.destination.shutdown()
