@@ -46,6 +46,8 @@ def _candidates(path: str, text: str) -> Iterator[str]:
         for name in STRING.findall(text):
             yield os.path.join(folder, name)
             yield os.path.join(folder, name + '.c')
+            # That is how tests/functional has them.
+            yield os.path.join(folder, f'test_{name}.py')
     elif path.endswith('.rst'):
         for name in ENTRY.findall(text):
             yield os.path.join(folder, name + '.rst')

@@ -14,7 +14,8 @@ from kuf.build.testing import ProjectTest
 KNOWN = {
     'include/system/view.h', 'migration/gate.c', 'migration/gate.h',
     'target/i386/kvm/nested.h', 'tests/qtest/migration/util.h',
-    'tests/unit/test-gate.c', 'docs/system/page.rst',
+    'tests/unit/test-gate.c', 'tests/functional/test_x86_64_gate.py',
+    'docs/system/page.rst',
 }
 
 
@@ -45,6 +46,8 @@ class ReferencesTest(unittest.TestCase):
         self.check('tests/unit/meson.build',
                    "'test-gate': ['../../migration/gate.c'],",
                    'tests/unit/test-gate.c', 'migration/gate.c')
+        self.check('tests/functional/meson.build', "  'x86_64_gate',",
+                   'tests/functional/test_x86_64_gate.py')
         self.check('system/meson.build', "'gate.c'")
 
     def test_table_of_contents(self) -> None:
