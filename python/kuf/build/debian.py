@@ -20,7 +20,7 @@ from kuf.build.log import Log
 from kuf.build.project import Project
 from kuf.cli import Failure
 from kuf.paths import require
-from kuf.process import Word
+from kuf.process import WITH_US, Word
 
 
 NAME = 'debian-13'
@@ -38,8 +38,9 @@ def inside(root: Path) -> Tuple[Word, ...]:
     What a command is run by to be in such a folder: its processes are its
     own, and end with it.
     """
-    return ('unshare', '--mount', '--pid', '--fork', '--kill-child=KILL',
-            f'--root={root}', '--mount-proc', '--', 'env', '-i', 'HOME=/root',
+    return (*WITH_US, 'unshare', '--mount', '--pid', '--fork',
+            '--kill-child=KILL', f'--root={root}', '--mount-proc', '--',
+            'env', '-i', 'HOME=/root',
             'PATH=/usr/sbin:/usr/bin:/sbin:/bin', 'LC_ALL=C.UTF-8',
             'DEBIAN_FRONTEND=noninteractive')
 
@@ -60,6 +61,11 @@ class Tree:
     def _stamp(self) -> Path:
         """Beside it, for it is as Debian has it."""
         return self.root.with_name(f'.{self.name}.inputs')
+
+    @property
+    def inputs(self) -> str:
+        """What it was made of."""
+        return self._stamp.read_text(encoding='utf-8').strip()
 
     def is_of(self, inputs: str) -> bool:
         """Whether it is there, and was made of these."""
@@ -118,7 +124,7 @@ def build(project: Project) -> Tree:
     """Bring it, if it is not there as base/debian-13 has it."""
     tree = Tree(project)
     listed = project.top / 'base' / NAME
-    inputs = stamp.checksum(Path(__file__), listed)
+    inputs = stamp.checksum(listed, SUITE, NOTHING_STARTS)
     with stamp.lock(project.build / f'.{NAME}.lock'):
         if tree.is_of(inputs):
             return tree
