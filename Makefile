@@ -44,7 +44,7 @@ kernel-%: configured
 	@./scripts/build kernel $*
 
 # What scripts/build --help lists
-PARTS = base-qemu bochs debian-13 guest guest-cloud selftests stock-qemu
+PARTS = base-qemu bochs debian-13 debian-13-installed guest guest-cloud selftests stock-qemu
 .PHONY: $(PARTS)
 $(PARTS): configured
 	@./scripts/build $@
@@ -55,6 +55,11 @@ DESTDIR = /
 .PHONY: install uninstall
 install uninstall:
 	@./scripts/install $@ --prefix=$(PREFIX) --destdir=$(DESTDIR)
+
+# Packages for Debian 13, in build/deb
+.PHONY: deb
+deb: configured
+	@./scripts/build deb-kvm
 
 # OPTIONS are those of demo/run.
 .PHONY: demo
@@ -73,6 +78,7 @@ clean:
 	rm -rf build/qemu build/linux-* build/selftests* build/base-build
 	rm -rf build/unit-* build/check build/host build/jobs build/results build/stock
 	rm -rf build/bochs build/manual build/mypy
+	rm -rf build/stock-kernel build/deb
 	rm -rf build/guest build/guest-cloud build/demo* build/bench
 
 .PHONY: distclean
@@ -87,6 +93,7 @@ help:
 	@echo 'make check             build, then run the tests'
 	@echo 'make check-full        all of them: those that take long, too'
 	@echo 'make demo              migrate a guest in two ways, and compare; OPTIONS=--help'
+	@echo 'make deb               packages for Debian 13, with its stock kernel: build/deb'
 	@echo 'make bench             the long comparison, docs/results.md; OPTIONS=--help'
 	@echo 'make check-SUITE       only one suite; CONTRIBUTING.md lists them'
 	@echo 'make check-patches     prove that every patch applies, builds and is clean'
@@ -94,6 +101,7 @@ help:
 	@echo 'make export-series     write what can be mailed to build/mail'
 	@echo 'make kernel-NAME       a variant of the host kernel, of: $(basename $(notdir $(wildcard host/configs/*)))'
 	@echo 'make kernel-base       the one without the series; kernel-base-NAME: a variant'
+	@echo 'make kernel-stock      the one of Debian 13 with the patched KVM; kernel-base-stock: without'
 	@echo 'make clean             remove what was built; distclean: everything'
 	@echo
 	@echo './configure --help     sources of your own, no host'

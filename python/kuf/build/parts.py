@@ -17,9 +17,11 @@ from typing import (
 from kuf import cli
 from kuf.build import (
     bochs,
+    deb_kvm,
     debian,
     guest,
     initramfs,
+    installed,
     kernel,
     kvm,
     qemu,
@@ -93,8 +95,12 @@ PARTS: Dict[str, Part] = {
                       lambda project, args: qemu.build_base(project)),
     'stock-qemu': Part("Debian's own build of QEMU",
                        lambda project, args: stock.build(project)),
+    'deb-kvm': Part("the package with KVM for Debian's stock kernel",
+                    lambda project, args: deb_kvm.build(project)),
     debian.NAME: Part('a Debian 13 in a folder, for tests; needs root',
                       lambda project, args: debian.build(project)),
+    installed.NAME: Part('one with the packages that are made here',
+                         lambda project, args: installed.build(project)),
     **{name: Part(f"a guest that is migrated, with the kernel in "
                   f'base/{kind.base}',
                   lambda project, args: guest.build(project, args.part))
