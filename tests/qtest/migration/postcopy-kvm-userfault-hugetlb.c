@@ -48,14 +48,15 @@ typedef struct HugeTest {
 
 /* --- The host's huge pages --- */
 
-static char *nr_path(size_t page_kb)
+static char *pool_path(size_t page_kb, const char *name)
 {
-    return g_strdup_printf("/sys/kernel/mm/hugepages/hugepages-%zukB/"
-                           "nr_hugepages", page_kb);
+    return g_strdup_printf("/sys/kernel/mm/hugepages/hugepages-%zukB/%s",
+                           page_kb, name);
 }
 
-static unsigned long get_nr(const char *path)
+static unsigned long pool_get(size_t page_kb, const char *name)
 {
+    g_autofree char *path = pool_path(page_kb, name);
     g_autofree char *text = NULL;
     unsigned long nr = 0;
 
@@ -65,17 +66,28 @@ static unsigned long get_nr(const char *path)
     return nr;
 }
 
-/* Returns false if that is not allowed, or not possible. */
-static bool set_nr(const char *path, unsigned long nr)
+/* What is not allowed, or not possible, is seen by who reads it. */
+static void pool_set(size_t page_kb, unsigned long nr)
 {
+    g_autofree char *path = pool_path(page_kb, "nr_hugepages");
     FILE *f = fopen(path, "w");
 
-    if (!f) {
-        return false;
+    if (f) {
+        fprintf(f, "%lu", nr);
+        fclose(f);
     }
-    fprintf(f, "%lu", nr);
-    fclose(f);
-    return get_nr(path) >= nr;
+}
+
+/* Pages of 1 GB mostly can be reserved only when the host boots. */
+static bool pool_fill(size_t page_kb, unsigned long nr)
+{
+    unsigned long there = pool_get(page_kb, "free_hugepages");
+
+    if (there < nr) {
+        pool_set(page_kb, pool_get(page_kb, "nr_hugepages") + nr - there);
+        there = pool_get(page_kb, "free_hugepages");
+    }
+    return there >= nr;
 }
 
 /* --- Tests --- */
@@ -95,8 +107,7 @@ static void hook_end_recovered(QTestState *from, QTestState *to, void *opaque)
 static void test_huge(const void *opaque)
 {
     const HugeTest *test = opaque;
-    g_autofree char *path = nr_path(test->page_kb);
-    unsigned long before = get_nr(path);
+    unsigned long before = pool_get(test->page_kb, "nr_hugepages");
     MigrateCommon args = {
         .start.memory_backend = test->backend,
         .start.opts_source = test->opts_source,
@@ -106,7 +117,7 @@ static void test_huge(const void *opaque)
         .end_hook = test->recovery ? hook_end_recovered : hook_end,
     };
 
-    if (!set_nr(path, before + test->pages)) {
+    if (!pool_fill(test->page_kb, test->pages)) {
         g_test_skip("the host has not got enough huge pages, or they can't be "
                     "reserved");
     } else if (test->recovery) {
@@ -114,7 +125,7 @@ static void test_huge(const void *opaque)
     } else {
         test_postcopy_common(&args);
     }
-    set_nr(path, before);
+    pool_set(test->page_kb, before);
 }
 
 static const HugeTest huge_tests[] = {
