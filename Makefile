@@ -44,10 +44,16 @@ kernel-%: configured
 	@./scripts/build kernel $*
 
 # What scripts/build --help lists
-PARTS = base-qemu bochs debian-13 debian-13-installed guest guest-cloud selftests stock-qemu
+PARTS = base-qemu bochs deb-qemu debian-13 debian-13-installed guest guest-cloud selftests stock-qemu
 .PHONY: $(PARTS)
 $(PARTS): configured
 	@./scripts/build $@
+
+# Packages for Debian 13, in build/deb
+.PHONY: deb
+deb: configured
+	@./scripts/build deb-kvm
+	@./scripts/build deb-qemu
 
 # What was built, as it is: root needs not build.
 PREFIX = /usr/local
@@ -55,11 +61,6 @@ DESTDIR = /
 .PHONY: install uninstall
 install uninstall:
 	@./scripts/install $@ --prefix=$(PREFIX) --destdir=$(DESTDIR)
-
-# Packages for Debian 13, in build/deb
-.PHONY: deb
-deb: configured
-	@./scripts/build deb-kvm
 
 # OPTIONS are those of demo/run.
 .PHONY: demo
@@ -78,7 +79,7 @@ clean:
 	rm -rf build/qemu build/linux-* build/selftests* build/base-build
 	rm -rf build/unit-* build/check build/host build/jobs build/results build/stock
 	rm -rf build/bochs build/manual build/mypy
-	rm -rf build/stock-kernel build/deb
+	rm -rf build/stock-kernel build/deb build/deb-source
 	rm -rf build/guest build/guest-cloud build/demo* build/bench
 
 .PHONY: distclean

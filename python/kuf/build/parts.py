@@ -25,6 +25,7 @@ from kuf.build import (
     kernel,
     kvm,
     qemu,
+    qemu_packages,
     selftests,
     stock,
     stock_kernel,
@@ -93,6 +94,9 @@ PARTS: Dict[str, Part] = {
                   lambda project, args: bochs.build(project)),
     'base-qemu': Part('QEMU without the fork',
                       lambda project, args: qemu.build_base(project)),
+    'deb-qemu': Part('QEMU with the fork as Debian packages, in build/deb; '
+                     'needs root',
+                     lambda project, args: qemu_packages.build(project)),
     'stock-qemu': Part("Debian's own build of QEMU",
                        lambda project, args: stock.build(project)),
     'deb-kvm': Part("the package with KVM for Debian's stock kernel",
