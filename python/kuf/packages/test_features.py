@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""
+The packaged QEMU has all that Debian's has, and is built as that is: what is
+different is listed, with reasons, in the packaging.
+"""
+
+import re
+from typing import Set
+import unittest
+
+from kuf.build import debian
+from kuf.build.install import PROGRAM
+from kuf.build.project import Project
+from kuf.build.qemu_packages import MODULES, PACKAGE, PACKAGING
+from kuf.packages import installed
+from kuf.packages.abilities import abilities, read_known, unexplained
+from kuf.paths import TOP
+
+
+# What a libvirt that confines QEMU gives it.
+SANDBOX = 'on,obsolete=deny,elevateprivileges=deny,spawn=deny,' \
+    'resourcecontrol=deny'
+
+# Where the program has what the loader reads, and how it is linked.
+DYNAMIC = re.compile(r'\((NEEDED|FLAGS|FLAGS_1|BIND_NOW)\) +(.*)$', re.M)
+PROTECTED = re.compile(r'^ +(GNU_STACK|GNU_RELRO) .*?([RWE ]{3}) +0x', re.M)
+
+
+class FeaturesTest(unittest.TestCase):
+    """Debian's QEMU and ours, side by side."""
+
+    tree: debian.Tree
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        cls.tree = installed.build(Project(TOP))
+
+    def output(self, *command: str) -> str:
+        """What a command prints there."""
+        return installed.checked(self.tree, *command)
+
+    def test_abilities(self) -> None:
+        """Options, devices, accelerators, back ends, QMP, …"""
+        ours, theirs = (abilities(installed.runner(self.tree, name))
+                        for name in (PROGRAM, installed.STOCK))
+        for subject, lines in theirs.items():
+            self.assertGreater(len(lines), 1, subject)
+        known = read_known(TOP / PACKAGING / 'differences')
+        self.assertEqual(unexplained(ours, theirs, known), [])
+
+    def linked(self, program: str) -> Set[str]:
+        """How it was linked, with what."""
+        text = self.output('readelf', '-Wdl', f'/usr/bin/{program}')
+        return {' '.join(found) for found in
+                (*DYNAMIC.findall(text), *PROTECTED.findall(text))}
+
+    def test_built_alike(self) -> None:
+        """Libraries and what the compiler does against attacks."""
+        ours = self.linked(PROGRAM)
+        self.assertIn('BIND_NOW', ' '.join(ours))
+        self.assertEqual(ours, self.linked(installed.STOCK))
+
+    def test_modules(self) -> None:
+        """The same ones, in a folder of its own."""
+        def modules(folder: str) -> Set[str]:
+            return set(self.output('ls', folder).split())
+        ours = modules(MODULES)
+        self.assertIn('block-rbd.so', ours)
+        self.assertEqual(ours, modules('/usr/lib/x86_64-linux-gnu/qemu'))
+
+    def test_files(self) -> None:
+        """No file has rights that Debian's has not."""
+        for name in (PROGRAM, installed.STOCK):
+            self.assertEqual(
+                self.output('stat', '-c', '%a %U %G', f'/usr/bin/{name}'),
+                '755 root root\n')
+
+    def test_sandbox(self) -> None:
+        """It confines itself as libvirt asks for, and still runs."""
+        pid = '/tmp/sandbox.pid'
+        self.assertRegex(self.output(
+            'sh', '-c', 'set -e; "$1" -machine none -display none -sandbox "$2"'
+            ' -daemonize -pidfile "$3"; pid=$(cat "$3"); '
+            'grep ^Seccomp: /proc/$pid/status; kill $pid', 'sh', PROGRAM,
+            SANDBOX, pid),
+            r'Seccomp:\s+2')
+
+    def test_data(self) -> None:
+        """It brings no firmware and no keyboard maps, and finds Debian's."""
+        listed = self.output('dpkg', '-L', PACKAGE)
+        self.assertNotRegex(listed, r'\.(bin|rom|fd|img)$|keymaps')
+        for machine in ('q35', 'pc', 'microvm'):
+            self.assertEqual(self.output(
+                'sh', '-c', 'echo quit | "$1" -machine "$2",accel=tcg -S '
+                '-display none -monitor stdio -k de 2>&1 >/dev/null', 'sh',
+                PROGRAM, machine), '')
+
+
+if __name__ == '__main__':
+    unittest.main()
