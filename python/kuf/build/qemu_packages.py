@@ -213,8 +213,7 @@ def make(tree: debian.Tree, name: str, log: Log, **env: str) -> None:
     with log.explains(f'{PACKAGE} does not build'):
         log.run(*tree.command(
             'env', '-C', WORK / name, f'DEB_BUILD_OPTIONS=parallel={jobs}',
-            'PATH=/usr/lib/ccache:/usr/sbin:/usr/bin:/sbin:/bin',
-            'CCACHE_DIR=/var/cache/ccache',
+            'CC=ccache gcc', 'CCACHE_DIR=/var/cache/ccache',
             *(f'{key}={value}' for key, value in env.items()),
             'dpkg-buildpackage', '-b', '-us', '-uc'))
 
