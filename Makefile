@@ -44,7 +44,8 @@ kernel-%: configured
 	@./scripts/build kernel $*
 
 # What scripts/build --help lists
-PARTS = base-qemu bochs deb-qemu debian-13 debian-13-installed guest guest-cloud selftests stock-qemu
+PARTS = base-qemu bochs deb-qemu debian-13 debian-13-installed guest guest-cloud \
+	libvirt-12 libvirt-13 selftests stock-qemu
 .PHONY: $(PARTS)
 $(PARTS): configured
 	@./scripts/build $@

@@ -1,17 +1,22 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """
-A Debian 13 in a folder: build/debian-13, from the machine's own mirror, with
-the packages that base/debian-13 lists.
+Debians in folders: build/NAME, from the machine's own mirror, with the packages
+that base/NAME lists.
 
-It is as a new machine is, and stays so: what is tried in it is tried in a copy,
-or in the emulated host, where what is written is gone afterwards.  It belongs
-to root.
+Each is as a new machine is, and stays so: what is tried in it is tried in a
+copy, or in the emulated host, where what is written is gone afterwards.  They
+belong to root.
 """
 
 from dataclasses import dataclass
 from pathlib import Path
 import subprocess
-from typing import Any, List, Tuple
+from typing import (
+    Any,
+    Dict,
+    List,
+    Tuple,
+)
 
 from kuf import process
 from kuf.build import packages, stamp
@@ -24,7 +29,12 @@ from kuf.process import WITH_US, Word
 
 
 NAME = 'debian-13'
-SUITE = 'trixie'
+# What each is, and its release.
+DEBIANS: Dict[str, Tuple[str, str]] = {
+    NAME: ('Debian 13', 'trixie'),
+    'libvirt-12': ('Debian 12 with libvirt', 'bookworm'),
+    'libvirt-13': ('Debian 13 with libvirt', 'trixie'),
+}
 
 # Nothing that is installed there is started; $1 is the folder.
 NOTHING_STARTS = """\
@@ -108,39 +118,40 @@ class Tree:
         return other
 
 
-def _sources(apt: Apt) -> List[str]:
-    """Debian 13 and its security updates on the machine's mirrors."""
+def _sources(apt: Apt, release: str) -> List[str]:
+    """A release and its security updates on the machine's mirrors."""
     lines = []
     for security in (False, True):
-        uris = {uri for uri, release in apt.archives()
-                if release.endswith('-security') == security}
-        suite = f'{SUITE}-security' if security else SUITE
+        uris = {uri for uri, there in apt.archives()
+                if there.endswith('-security') == security}
+        suite = f'{release}-security' if security else release
         lines += [f'deb [signed-by={KEYRING}] {uri} {suite} main'
                   for uri in sorted(uris)]
     return lines
 
 
-def build(project: Project) -> Tree:
-    """Bring it, if it is not there as base/debian-13 has it."""
-    tree = Tree(project)
-    listed = project.top / 'base' / NAME
-    inputs = stamp.checksum(listed, SUITE, NOTHING_STARTS)
-    with stamp.lock(project.build / f'.{NAME}.lock'):
+def build(project: Project, name: str = NAME) -> Tree:
+    """Bring it, if it is not there as base/NAME has it."""
+    what, release = DEBIANS[name]
+    tree = Tree(project, name)
+    listed = project.top / 'base' / name
+    inputs = stamp.checksum(listed, release, NOTHING_STARTS)
+    with stamp.lock(project.build / f'.{name}.lock'):
         if tree.is_of(inputs):
             return tree
-        as_root = packages.as_root(f'bringing Debian 13 to {tree.root}')
-        stamp.need_space(project.build, 4000, 'Debian 13')
+        as_root = packages.as_root(f'bringing {what} to {tree.root}')
+        stamp.need_space(project.build, 4000, what)
         names = packages.listed(listed)
-        print(f"Fetching Debian 13 with {' '.join(names)}", flush=True)
+        print(f"Fetching {what}: {' '.join(names)}", flush=True)
         tree.remove()
-        log = Log(project.log(NAME))
-        with log.explains('Debian 13 could not be brought',
+        log = Log(project.log(name))
+        with log.explains(f'{what} could not be brought',
                           "check the network and apt's configuration with "
                           "'apt-get update'"):
             # Whoever boots its kernel brings an initramfs.
             log.run(*as_root, 'env', 'INITRD=No', 'mmdebstrap', '--mode=root',
                     '--variant=apt', f"--include={','.join(names)}",
-                    SUITE, tree.root, *_sources(Apt(project)))
+                    release, tree.root, *_sources(Apt(project), release))
             log.run(*as_root, 'sh', '-ec', NOTHING_STARTS, 'sh', tree.root)
         tree.done(inputs)
     return tree

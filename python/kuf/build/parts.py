@@ -101,8 +101,9 @@ PARTS: Dict[str, Part] = {
                        lambda project, args: stock.build(project)),
     'deb-kvm': Part("the package with KVM for Debian's stock kernel",
                     lambda project, args: deb_kvm.build(project)),
-    debian.NAME: Part('a Debian 13 in a folder, for tests; needs root',
-                      lambda project, args: debian.build(project)),
+    **{name: Part(f'{what} in a folder, for tests; needs root',
+                  lambda project, args: debian.build(project, args.part))
+       for name, (what, _) in debian.DEBIANS.items()},
     installed.NAME: Part('one with the packages that are made here',
                          lambda project, args: installed.build(project)),
     **{name: Part(f"a guest that is migrated, with the kernel in "
