@@ -20,8 +20,8 @@ from kuf.cli import Failure
 FIRMWARE = ('/usr/share/qemu', '/usr/share/seabios', '/usr/lib/ipxe/qemu')
 
 ENABLED = ('kvm', 'tcg', 'slirp', 'linux-aio', 'pixman', 'fdt=system', 'attr',
-           'cap-ng', 'gnutls', 'rdma', 'replication', 'virtfs', 'vhost-kernel',
-           'vhost-net', 'vhost-user', 'vhost-vdpa', 'werror')
+           'cap-ng', 'gnutls', 'rdma', 'replication', 'seccomp', 'virtfs',
+           'vhost-kernel', 'vhost-net', 'vhost-user', 'vhost-vdpa', 'werror')
 
 
 def _link_firmware(folder: Path) -> None:
