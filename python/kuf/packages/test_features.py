@@ -76,14 +76,17 @@ class FeaturesTest(unittest.TestCase):
                 '755 root root\n')
 
     def test_sandbox(self) -> None:
-        """It confines itself as libvirt asks for, and still runs."""
-        pid = '/tmp/sandbox.pid'
-        self.assertRegex(self.output(
-            'sh', '-c', 'set -e; "$1" -machine none -display none -sandbox "$2"'
-            ' -daemonize -pidfile "$3"; pid=$(cat "$3"); '
-            'grep ^Seccomp: /proc/$pid/status; kill $pid', 'sh', PROGRAM,
-            SANDBOX, pid),
-            r'Seccomp:\s+2')
+        """It confines itself as libvirt asks for, and still answers."""
+        text = self.output(
+            'sh', '-ec', 'mkfifo /tmp/said; trap "rm /tmp/said" EXIT; '
+            '"$1" -machine none -display none -sandbox "$2" -monitor stdio '
+            '</tmp/said & exec 3>/tmp/said; echo "info status" >&3; '
+            'for try in $(seq 100); do '
+            '! grep "^Seccomp:.*2" /proc/$!/status || break; sleep 0.2; done; '
+            'echo quit >&3; wait $!',
+            'sh', PROGRAM, SANDBOX)
+        self.assertIn('VM status: running', text)
+        self.assertRegex(text, r'Seccomp:\s+2\n')
 
     def test_data(self) -> None:
         """It brings no firmware and no keyboard maps, and finds Debian's."""
