@@ -16,7 +16,7 @@
  * block available (userfaultfd and hugetlbfs) collects them, and whoever waits
  * for one waits for its last neighbour.  A backend that has a bit for each
  * target page (PostcopyFaultOps.pieces) takes each as it comes: a page is a
- * target page in all that the destination keeps of it, i.e. receivedmap, claims,
+ * target page in all that the destination keeps of it: receivedmap, claims,
  * requests, waiters and blocktime.
  *
  * The source need not know.  It keeps a bit for each target page as well, and
@@ -27,8 +27,8 @@
  *
  * A source that does know sends just what is asked for, and its background goes
  * on behind that; and when it switches, a huge page that is dirty in part stays
- * so, of which upstream's sends all once more.  The messages are PINGs and PONGs
- * with values of their own, as in postcopy-commit.h:
+ * so, of which upstream's sends all once more.  The messages are PINGs and
+ * PONGs with values of their own, as in postcopy-commit.h:
  *
  *   source                                destination
  *   ------                                -----------

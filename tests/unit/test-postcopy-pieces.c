@@ -76,8 +76,8 @@ static void check_accepted(RAMBlock *rb, ram_addr_t start, size_t len)
 }
 
 /*
- * What it sends, of a block that is all dirty: for each page of the request that
- * is still dirty, that one and what follows in its huge page.
+ * What it sends, of a block that is all dirty: for each page of the request
+ * that is still dirty, that one and what follows in its huge page.
  */
 static void get_sent(RAMBlock *rb, ram_addr_t start, size_t len,
                      ram_addr_t *first, ram_addr_t *end)

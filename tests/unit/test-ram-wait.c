@@ -462,7 +462,7 @@ static void test_shared(gconstpointer opaque)
     block_free(rb);
 }
 
-/* More waiters than are woken at once, of both kinds, and one of another page */
+/* More waiters than are woken at once, of both kinds; one of another page. */
 static void test_crowd(void)
 {
     enum { NR = 100 };
