@@ -18,9 +18,9 @@ from kuf.paths import TOP
 from kuf.process import run
 
 
-# What dpkg, apt and the C library's loader keep for themselves.
+# What dpkg, apt, the C library's loader and mount keep for themselves.
 KEPT = ('proc', 'sys', 'dev', 'tmp', 'var/lib/dpkg', 'var/lib/apt', 'var/cache',
-        'var/log', 'etc/ld.so.cache')
+        'var/log', 'etc/ld.so.cache', 'run/mount')
 
 CONFFILE = f'/etc/apparmor.d/abstractions/libvirt-qemu.d/{PACKAGE}'
 # Of Debian 13's libvirt.
