@@ -26,6 +26,7 @@ from kuf.documents import (
     postcopy,
     present_memory,
     refusals,
+    virsh,
 )
 from kuf.documents.blocks import Blocks, fill
 from kuf.documents.charts import Plot
@@ -37,8 +38,9 @@ PROG = 'scripts/documents'
 PLOTS_FOLDER = TOP / 'docs/results'
 
 PARTS = (demonstration, feature_off, missing_page, postcopy, present_memory)
-BLOCKS: Blocks = {name: block for part in (*PARTS, headline, refusals)
-                  for name, block in part.BLOCKS.items()}
+BLOCKS: Blocks = {
+    name: block for part in (*PARTS, headline, refusals, virsh)
+    for name, block in part.BLOCKS.items()}
 PLOTS: Dict[str, Callable[[], Plot]] = {
     name: plot for part in PARTS for name, plot in part.PLOTS.items()}
 
@@ -99,6 +101,7 @@ def generate(check: bool = False) -> None:
     for path in documents():
         links.check(path)
     messages.check()
+    virsh.check()
     files.check()
 
 

@@ -20,10 +20,12 @@ from kuf.documents import (
     postcopy,
     records,
     refusals,
+    virsh,
 )
 from kuf.documents.sources import strings
 from kuf.paths import TOP
 from kuf.report.figures import postcopy_rate
+from kuf.virt import commands
 
 
 SVG = '<svg><text x="1">{}</text><path d="{}"/></svg>'
@@ -134,6 +136,12 @@ class RefusalsTest(unittest.TestCase):
 
 class PagesTest(unittest.TestCase):
     """QEMU's manual says what is so."""
+
+    def test_virsh(self) -> None:
+        virsh.check()
+        with mock.patch.dict(commands.COMMANDS, {'new': 'virsh new guest'}):
+            with self.assertRaisesRegex(Failure, "'virsh new guest' is not"):
+                virsh.check()
 
     def test_messages(self) -> None:
         """What no message of QEMU's has is found."""

@@ -1,0 +1,267 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""
+What is tested of migration by libvirt: a table of cases.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import (
+    Any,
+    Callable,
+    Dict,
+    Sequence,
+)
+
+from kuf.guest.machine import GuestError
+from kuf.virt import certificates, vhost_user
+from kuf.virt.domain import (
+    DIMM,
+    EXPLICIT,
+    HUGE_PAGES,
+    MEDIATED,
+    MEMORY,
+    MORE_MEMORY,
+    NODE,
+    SHARED,
+    UEFI,
+    VFIO,
+    VHOST_USER,
+    VHOST_USER_SOCKET,
+    VIRTIOFS,
+    VSOCK,
+    Domain,
+)
+from kuf.virt.scene import FOLDER, Scene
+
+
+# Daemons say that of their own starting, in a host without D-Bus, dnsmasq, udev
+# and DMI, which nothing here needs.
+STARTED = (
+    r"Unable to find 'dnsmasq' binary",
+    r'Unable to get system bus connection',
+    r'udevGetDMIData:\d+ : .* Failed to get udev device',
+    r'Child process \(/usr/sbin/dmidecode .*\) unexpected exit status',
+)
+# The tests themselves ask QEMU, and give it an option; and virsh hangs up when
+# it has its answer, while libvirtd may be about to read on.
+ASKED = (r'is tainted: custom-(monitor|argv)',
+         r'virNetSocketReadWire:\d+ : End of file while reading data')
+# Libvirt 9.0 does not know all states that QEMU 10.0 has.
+UNKNOWN = (r"unknown status 'postcopy-recover-setup' in migration event",)
+# What it says of a migration that was interrupted.
+INTERRUPTED = (
+    r'job .migration in. failed in post-copy phase',
+    r'failed during post-copy; leaving the domain (paused|running)',
+    *UNKNOWN,
+)
+# What one says whose peer has gone.
+ALONE = (
+    r'client socket is closed',
+    r'failed during post-copy; leaving the domain (paused|running)',
+)
+# It says that on both sides; the whole sentence is asked for elsewhere.
+REFUSED = (r'Postcopy is not supported: ', r'cannot migrate a domain with ',
+           r'migration with virtiofs device is not supported')
+
+
+@dataclass(frozen=True)
+class Case:
+    """A migration, and what libvirt may complain of then."""
+    run: Callable[[Scene], None]
+    domain: Domain = Domain(EXPLICIT)
+    expected: Sequence[str] = ()
+    # Whether virsh has figures in the end: not of a migration that was finished
+    # by another command than the one that began it.
+    figures: bool = True
+    # What virsh says instead of migrating, see kuf.virt.refusals.
+    refused: str = ''
+    # What both hosts need before.
+    prepare: Callable[[Scene], None] = lambda scene: None
+
+
+def _plain(scene: Scene) -> None:
+    running = scene.precopy('migrate')
+    scene.switch()
+    scene.complete(running)
+
+
+def _direct(scene: Scene) -> None:
+    running = scene.precopy('migrate-direct')
+    scene.switch()
+    scene.complete(running)
+
+
+def _after_precopy(scene: Scene) -> None:
+    scene.complete(scene.source.start_virsh('after-precopy'))
+
+
+def _interrupt(scene: Scene) -> None:
+    """Both sides know that it was."""
+    scene.source.virsh('interrupt')
+    scene.source.wait_state('paused (post-copy failed)')
+    scene.destination.wait_state('running (post-copy failed)')
+
+
+def _recovery(scene: Scene) -> None:
+    running = scene.precopy('migrate')
+    scene.switch()
+    for _ in range(3):
+        _interrupt(scene)
+        if 'failed in post-copy phase' not in (error := running.end()):
+            raise GuestError(f"'{running.what}' says: {error}")
+        running = scene.source.start_virsh('resume')
+        scene.destination.wait_state('running (post-copy)')
+    scene.complete(running)
+
+
+def _source_killed(scene: Scene) -> None:
+    """The migration goes on without it."""
+    running = scene.precopy('migrate')
+    scene.switch()
+    scene.source.daemons.kill()
+    running.end()
+    scene.source.daemons.start()
+    scene.complete()
+
+
+def _destination_killed(scene: Scene) -> None:
+    running = scene.precopy('migrate')
+    scene.switch()
+    scene.destination.daemons.kill()
+    running.end()
+    scene.destination.daemons.start()
+    scene.complete()
+
+
+def _source_killed_resume(scene: Scene) -> None:
+    """It does not go on without being told to."""
+    running = scene.precopy('migrate')
+    scene.switch()
+    _interrupt(scene)
+    running.end()
+    scene.source.daemons.kill()
+    scene.source.daemons.start()
+    scene.source.wait_state('paused (post-copy failed)')
+    scene.complete(scene.source.start_virsh('resume'))
+
+
+def _destination_killed_resume(scene: Scene) -> None:
+    running = scene.precopy('migrate')
+    scene.switch()
+    _interrupt(scene)
+    running.end()
+    scene.destination.daemons.kill()
+    scene.destination.daemons.start()
+    scene.destination.wait_state('running (post-copy failed)')
+    scene.complete(scene.source.start_virsh('resume'))
+
+
+def _cancel(scene: Scene) -> None:
+    """Before the guest has moved; the next time it does."""
+    running = scene.precopy('migrate')
+    scene.source.virsh('cancel')
+    if 'canceled by client' not in (error := running.end()):
+        raise GuestError(f"'{running.what}' says: {error}")
+    scene.stays()
+    _plain(scene)
+
+
+def _both_directions(scene: Scene) -> None:
+    _plain(scene)
+    scene.turn_round()
+    running = scene.precopy('migrate-back')
+    scene.switch()
+    scene.complete(running)
+
+
+def _tls(scene: Scene) -> None:
+    running = scene.precopy('migrate-tls')
+    scene.switch()
+    scene.complete(running)
+
+
+def _plug(scene: Scene) -> None:
+    """What was migrated can be extended, and migrated again."""
+    _plain(scene)
+    scene.destination.host.write(f'{FOLDER}/memory.xml', DIMM)
+    for key in ('plug-vcpus', 'plug-memory'):
+        scene.destination.virsh(key)
+    if (size := scene.destination.size()) != (3, MEMORY + 128):
+        raise GuestError(f'the domain has {size[0]} vCPUs, {size[1]} MB')
+    scene.turn_round()
+    running = scene.precopy('migrate-back')
+    scene.switch()
+    scene.complete(running)
+
+
+def _refused(scene: Scene) -> None:
+    """The guest goes on where it was; virsh says why."""
+    scene.said = scene.source.start_virsh('migrate').end()
+    scene.stays()
+
+
+def _reserve_pages(_scene: Scene) -> None:
+    """So many as both hosts' guests have, and some."""
+    path = Path('/proc/sys/vm/nr_hugepages')
+    path.write_text(str(2 * MEMORY // 2 + 8), encoding='ascii')
+    if int(path.read_text('ascii')) < MEMORY:
+        raise GuestError('there are not enough huge pages')
+
+
+def _serve_vhost_user(scene: Scene) -> None:
+    """Something answers, and would take what it is given."""
+    for side in scene.sides:
+        vhost_user.serve(side.host.path(VHOST_USER_SOCKET))
+
+
+def _mediate(scene: Scene) -> None:
+    """There is a device, and a node for it."""
+    types = Path('/sys/class/mdev_bus/mtty/mdev_supported_types')
+    if not Path('/sys/bus/mdev/devices', MEDIATED).exists():
+        (types / 'mtty-1/create').write_text(MEDIATED, encoding='ascii')
+    for side in scene.sides:
+        for node in Path('/dev/vfio').iterdir():
+            side.host.give(f'vfio/{node.name}')
+
+
+def _certify(scene: Scene) -> None:
+    """Certificates are there, and used for libvirt's own connections, too."""
+    certificates.install([side.host for side in scene.sides])
+    for side in scene.sides:
+        side.daemons.listen_tls()
+
+
+def _refusal(devices: str, name: str, **more: Any) -> Case:
+    """A case in which nothing is migrated."""
+    return Case(_refused, Domain(EXPLICIT, SHARED, devices),
+                expected=REFUSED,
+                refused=name, **more)
+
+
+CASES: Dict[str, Case] = {
+    'plain': Case(_plain),
+    'automatic': Case(_plain, Domain()),
+    'direct': Case(_direct),
+    'after-precopy': Case(_after_precopy),
+    'recovery': Case(_recovery, expected=INTERRUPTED, figures=False),
+    'source-daemon': Case(_source_killed, expected=ALONE, figures=False),
+    'destination-daemon': Case(_destination_killed, expected=ALONE,
+                               figures=False),
+    'source-daemon-resume': Case(_source_killed_resume, figures=False,
+                                 expected=(*INTERRUPTED, *ALONE)),
+    'destination-daemon-resume': Case(_destination_killed_resume,
+                                      figures=False,
+                                      expected=(*INTERRUPTED, *ALONE)),
+    'cancel': Case(_cancel, expected=(r'canceled by client',)),
+    'both-directions': Case(_both_directions),
+    'tls': Case(_tls, prepare=_certify),
+    'uefi': Case(_plain, Domain(EXPLICIT, firmware=UEFI, kernel='vmlinuz')),
+    'huge-pages': Case(_plain, Domain(EXPLICIT, HUGE_PAGES),
+                       prepare=_reserve_pages),
+    'plug': Case(_plug, Domain(EXPLICIT, maximum=MORE_MEMORY, cpu=NODE,
+                               vcpus=" current='2'>4")),
+    'vhost-vsock': _refusal(VSOCK, 'vhost-vsock'),
+    'vhost-user': _refusal(VHOST_USER, 'vhost-user', prepare=_serve_vhost_user),
+    'vfio': _refusal(VFIO, 'vfio', prepare=_mediate),
+    'virtiofs': _refusal(VIRTIOFS, 'virtiofs'),
+}
