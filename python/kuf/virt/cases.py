@@ -42,9 +42,10 @@ STARTED = (
     r'udevGetDMIData:\d+ : .* Failed to get udev device',
     r'Child process \(/usr/sbin/dmidecode .*\) unexpected exit status',
 )
-# The tests themselves ask QEMU, and give it an option; and virsh hangs up when
-# it has its answer, while libvirtd may be about to read on.
-ASKED = (r'is tainted: custom-(monitor|argv)',
+# The tests ask QEMU themselves, and give it an option and the host's processor;
+# and virsh hangs up when it has its answer, while libvirtd may be about to read
+# on.
+ASKED = (r'is tainted: (custom-monitor|custom-argv|host-cpu)',
          r'virNetSocketReadWire:\d+ : End of file while reading data')
 # Libvirt 9.0 does not know all states that QEMU 10.0 has.
 UNKNOWN = (r"unknown status 'postcopy-recover-setup' in migration event",)
