@@ -194,8 +194,10 @@ static void work_memory(char *arg)
     size_t pages = strtoul(arg, NULL, 0) * MB / PAGE;
     uint64_t *mem = allocate(pages * PAGE);
 
-    /* Devices are what this is about. */
-    if (nice(5) < 0) {
+    /* Devices are what this is about.  What nice() returns can be below 0. */
+    errno = 0;
+    nice(5);
+    if (errno) {
         die("nice");
     }
     for (uint64_t pass = 1;; pass++) {

@@ -431,8 +431,8 @@ class StressTest(unittest.TestCase):
     def test_ends_all(self) -> None:
         """Other works end, too, and they say nothing more."""
         guest = self.guest('own=1:shared=1:write=0:tick=1', 'memory:1')
-        while not guest.line().startswith(b'memory: pass 3'):
-            pass
+        while not (line := guest.line()).startswith(b'memory: pass 3'):
+            self.assertTrue(line, 'it has ended')
         guest.write(3, b'\xff', 7)
         self.assertEqual(guest.wrong().page, 3)
         self.assertLess(guest.process.wait(), 0)
