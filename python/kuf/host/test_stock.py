@@ -84,8 +84,8 @@ class HostTest(unittest.TestCase):
         said = self.run_in_host(
             f'{RELOAD}; apt-get remove -y {PACKAGE}; {RELOAD};'
             'echo loaded: $(modinfo -n kvm); echo left:'
-            ' $(find /usr/src /var/lib/dkms /lib/modules -name "*userfault*"'
-            ' -o -path "*/updates/*" -name "*.ko*")')
+            ' $(find /usr/src /var/lib/dkms /lib/modules'
+            ' -name "*kvm-userfault*" -o -path "*/updates/*" -name "*.ko*")')
         self.assertIn("run 'modprobe -r kvm_amd kvm && modprobe kvm_amd'",
                       said)
         self.assertRegex(said, f'loaded: {DEBIANS}')
