@@ -31,7 +31,7 @@ from kuf.virt.domain import (
     VSOCK,
     Domain,
 )
-from kuf.virt.scene import FOLDER, Scene
+from kuf.virt.scene import FOLDER, Running, Scene
 
 
 # Daemons say that of their own starting, in a host without D-Bus, dnsmasq, udev
@@ -80,16 +80,19 @@ class Case:
     prepare: Callable[[Scene], None] = lambda scene: None
 
 
-def _plain(scene: Scene) -> None:
-    running = scene.precopy('migrate')
+def _switched(scene: Scene, key: str = 'migrate') -> Running:
+    """Begin a migration by that command, and have the guest move."""
+    running = scene.precopy(key)
     scene.switch()
-    scene.complete(running)
+    return running
+
+
+def _plain(scene: Scene, key: str = 'migrate') -> None:
+    scene.complete(_switched(scene, key))
 
 
 def _direct(scene: Scene) -> None:
-    running = scene.precopy('migrate-direct')
-    scene.switch()
-    scene.complete(running)
+    _plain(scene, 'migrate-direct')
 
 
 def _after_precopy(scene: Scene) -> None:
@@ -104,8 +107,7 @@ def _interrupt(scene: Scene) -> None:
 
 
 def _recovery(scene: Scene) -> None:
-    running = scene.precopy('migrate')
-    scene.switch()
+    running = _switched(scene)
     for _ in range(3):
         _interrupt(scene)
         if 'failed in post-copy phase' not in (error := running.end()):
@@ -117,8 +119,7 @@ def _recovery(scene: Scene) -> None:
 
 def _source_killed(scene: Scene) -> None:
     """The migration goes on without it."""
-    running = scene.precopy('migrate')
-    scene.switch()
+    running = _switched(scene)
     scene.source.daemons.kill()
     running.end()
     scene.source.daemons.start()
@@ -126,8 +127,7 @@ def _source_killed(scene: Scene) -> None:
 
 
 def _destination_killed(scene: Scene) -> None:
-    running = scene.precopy('migrate')
-    scene.switch()
+    running = _switched(scene)
     scene.destination.daemons.kill()
     running.end()
     scene.destination.daemons.start()
@@ -136,8 +136,7 @@ def _destination_killed(scene: Scene) -> None:
 
 def _source_killed_resume(scene: Scene) -> None:
     """It does not go on without being told to."""
-    running = scene.precopy('migrate')
-    scene.switch()
+    running = _switched(scene)
     _interrupt(scene)
     running.end()
     scene.source.daemons.kill()
@@ -147,8 +146,7 @@ def _source_killed_resume(scene: Scene) -> None:
 
 
 def _destination_killed_resume(scene: Scene) -> None:
-    running = scene.precopy('migrate')
-    scene.switch()
+    running = _switched(scene)
     _interrupt(scene)
     running.end()
     scene.destination.daemons.kill()
@@ -170,15 +168,11 @@ def _cancel(scene: Scene) -> None:
 def _both_directions(scene: Scene) -> None:
     _plain(scene)
     scene.turn_round()
-    running = scene.precopy('migrate-back')
-    scene.switch()
-    scene.complete(running)
+    _plain(scene, 'migrate-back')
 
 
 def _tls(scene: Scene) -> None:
-    running = scene.precopy('migrate-tls')
-    scene.switch()
-    scene.complete(running)
+    _plain(scene, 'migrate-tls')
 
 
 def _plug(scene: Scene) -> None:
@@ -190,9 +184,7 @@ def _plug(scene: Scene) -> None:
     if (size := scene.destination.size()) != (3, MEMORY + 128):
         raise GuestError(f'the domain has {size[0]} vCPUs, {size[1]} MB')
     scene.turn_round()
-    running = scene.precopy('migrate-back')
-    scene.switch()
-    scene.complete(running)
+    _plain(scene, 'migrate-back')
 
 
 def _refused(scene: Scene) -> None:
