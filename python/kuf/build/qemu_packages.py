@@ -17,7 +17,7 @@ import shutil
 import subprocess
 from typing import Iterator, List, NamedTuple
 
-from kuf.build import debian, stamp
+from kuf.build import deb, debian, stamp
 from kuf.build.check import check_current
 from kuf.build.git import Git
 from kuf.build.log import Log
@@ -245,7 +245,7 @@ def build(project: Project) -> None:
     tree.require()
     check_current(tree, Options.load(project).qemu_source)
     called = version(project, tree.version(tree.path))
-    folder = project.build / 'deb'
+    folder = deb.folder(project)
     done = folder / f'.{PACKAGE}.inputs'
     inputs = stamp.checksum(str(called), _contents(project, tree))
     with stamp.lock(project.build / f'.{PACKAGE}.lock'):

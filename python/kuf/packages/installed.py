@@ -6,7 +6,7 @@ A Debian 13 with Debian's QEMU and, beside it, that of the packages.
 from pathlib import Path
 from typing import List
 
-from kuf.build import debian, stamp
+from kuf.build import deb, debian, stamp
 from kuf.build.install import PROGRAM
 from kuf.build.project import Project
 from kuf.build.qemu_packages import PACKAGE
@@ -25,7 +25,7 @@ TOOLS = ('adduser', 'procps', 'socat', 'udev')
 
 def packages(project: Project) -> List[Path]:
     """Those that were built."""
-    folder = require(project.build / 'deb', PACKAGE, 'make deb')
+    folder = require(deb.folder(project), PACKAGE, 'make deb')
     found = sorted(folder.glob(f'{PACKAGE}*.deb'))
     if len(found) != 2:
         raise Failure(f"'{folder}' has {len(found)} packages of {PACKAGE} and "
