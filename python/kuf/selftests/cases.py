@@ -5,7 +5,7 @@ Which tests there are, and how they are run here.
 
 from pathlib import Path
 import subprocess
-from typing import List, NamedTuple
+from typing import Dict, List, NamedTuple
 
 from kuf.cli import Failure
 from kuf.paths import SOURCES
@@ -40,6 +40,13 @@ VARIANTS = {
             '-b 16M -k -o -v 4',
             '-b 16M -k -u MISSING',
         )],
+}
+
+# What a host has to be set to, by a test's arguments: files and what is written
+# to them.
+SETTINGS: Dict[str, Dict[str, str]] = {
+    '-m shmem': {'/sys/kernel/mm/transparent_hugepage/shmem_enabled': 'always'},
+    '-m shared_hugetlb': {'/proc/sys/vm/nr_hugepages': '64'},
 }
 
 # Tests that the emulated host, one slow processor, is not for as they are.
