@@ -83,6 +83,16 @@ INSTRUCTIONS = [
 ]
 
 
+def guests() -> List[Guest]:
+    """All whose clock is the wall's."""
+    return [guest for sweep in SWEEPS for guest in sweep.guests]
+
+
+def all_guests() -> List[Guest]:
+    """Those of the instruction clock, too."""
+    return [*guests(), *INSTRUCTIONS]
+
+
 def parse_args() -> argparse.Namespace:
     """The command line."""
     parser = cli.parser(PROG, __doc__)
@@ -92,20 +102,15 @@ def parse_args() -> argparse.Namespace:
                         metavar='DIR', help='the numbers [build/bench]')
     parser.add_argument('--again', action='store_true',
                         help='measure what there are numbers of, too')
-    parser.add_argument('--only-report', action='store_true',
-                        help='measure nothing, keep the figures of what is '
-                        'there')
+    part = parser.add_mutually_exclusive_group()
+    part.add_argument('--guests', nargs='+', default=[], metavar='NAME',
+                      choices=[guest.name for guest in all_guests()],
+                      help='a short run: these alone, of: %(choices)s; what '
+                      'is kept stays as it is')
+    part.add_argument('--only-report', action='store_true',
+                      help='measure nothing, keep the figures of what is '
+                      'there')
     return parser.parse_args()
-
-
-def guests() -> List[Guest]:
-    """All whose clock is the wall's."""
-    return [guest for sweep in SWEEPS for guest in sweep.guests]
-
-
-def all_guests() -> List[Guest]:
-    """Those of the instruction clock, too."""
-    return [*guests(), *INSTRUCTIONS]
 
 
 def measured(folder: Path, guest: Guest) -> Optional[Data]:
@@ -117,9 +122,8 @@ def measured(folder: Path, guest: Guest) -> Optional[Data]:
     return data if verdict(data).good else None
 
 
-def measure(folder: Path, count: int, again: bool) -> None:
-    """Migrate all guests, and count; what is there already can stay."""
-    todo = all_guests()
+def migrate(folder: Path, todo: List[Guest], count: int, again: bool) -> None:
+    """Migrate guests; what is there already can stay."""
     for index, guest in enumerate(todo, 1):
         if measured(folder, guest) and not again:
             continue
@@ -129,6 +133,10 @@ def measure(folder: Path, count: int, again: bool) -> None:
                         'all', '--rounds', str(count), '--output', output,
                         '--timeout', '3600', *guest.options.split()]):
             raise Failure(f'{guest.name} failed; see above, and {output}/logs')
+
+
+def count_instructions(again: bool) -> None:
+    """Of a QEMU with the feature off."""
     if not IDLE_COST.exists() or again:
         if process.run([idle_cost.LAUNCHER]):
             raise Failure('bench/idle-cost failed; see above')
@@ -170,7 +178,14 @@ def work() -> int:
     args = parse_args()
     if not args.only_report:
         args.output.mkdir(parents=True, exist_ok=True)
-        measure(args.output, args.rounds, args.again)
+        names = args.guests or [guest.name for guest in all_guests()]
+        migrate(args.output,
+                [guest for guest in all_guests() if guest.name in names],
+                args.rounds, args.again)
+    if args.guests:
+        return 0
+    if not args.only_report:
+        count_instructions(args.again)
     publish_all(load_all(args.output))
     return 0
 
