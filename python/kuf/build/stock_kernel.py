@@ -66,8 +66,13 @@ class Stock:
 
     @property
     def image(self) -> Path:
-        """What is booted."""
+        """What is booted where it needs not be unpacked."""
         return self.output / 'image'
+
+    @property
+    def vmlinuz(self) -> Path:
+        """What a boot loader takes."""
+        return self.output / 'vmlinuz'
 
     @property
     def initramfs(self) -> Path:
@@ -217,7 +222,7 @@ def _lay(project: Project, stock: Stock) -> None:
     """Have it in its place."""
     folder = _folder(project)
     patched = stock.name == PATCHED
-    inputs = stamp.checksum(folder / '.inputs',
+    inputs = stamp.checksum(Path(__file__), folder / '.inputs',
                             folder / 'kvm/.inputs' if patched else '')
     if stamp.is_at(stock.output / '.inputs', inputs):
         return
@@ -225,6 +230,8 @@ def _lay(project: Project, stock: Stock) -> None:
     stamp.remove(new)
     new.mkdir()
     (new / 'image').hardlink_to(folder / 'image')
+    (new / 'vmlinuz').hardlink_to(
+        next((folder / 'root/boot').glob('vmlinuz-*')))
     modules = new / 'root/lib/modules'
     shutil.copytree(folder / 'root/usr/lib/modules', modules, symlinks=True,
                     copy_function=lambda source, target:

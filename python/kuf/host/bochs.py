@@ -110,7 +110,8 @@ class BochsHost(Host):
         iso.mkdir()
         for path in (self.isolinux, self.ldlinux):
             shutil.copy(path, iso)
-        shutil.copy(self.kernel.image, iso / 'bzimage')
+        shutil.copy(self.kernel.vmlinuz or self.kernel.image,
+                    iso / 'bzimage')
         self.write_initramfs(iso / 'initrd')
         append = self.command_line(
             f'console={self.emulator.architecture.console},115200', 'reboot=t',

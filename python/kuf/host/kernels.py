@@ -29,6 +29,8 @@ class HostKernel(NamedTuple):
     early: Optional[Path] = None
     # What belongs in the host's /lib/modules/RELEASE.
     modules: Optional[Path] = None
+    # What a boot loader takes, if not the image.
+    vmlinuz: Optional[Path] = None
 
 
 def kernels() -> List[str]:
@@ -41,7 +43,8 @@ def kernels() -> List[str]:
 def _stock(name: str) -> HostKernel:
     stock = Stock(Project(TOP), name)
     require(stock.initramfs, f"kernel '{name}'", f'make kernel-{name}')
-    return HostKernel(stock.image, stock.initramfs, stock.early, stock.modules)
+    return HostKernel(stock.image, stock.initramfs, stock.early, stock.modules,
+                      stock.vmlinuz)
 
 
 def host_kernel(name: str, architecture: Architecture) -> HostKernel:
