@@ -43,14 +43,29 @@ chmod 755 "$1/usr/sbin/policy-rc.d"
 """
 
 
+# Starts the first process of new process numbers, and is over when all of them
+# are.  unshare --fork does so, too, but no signal ends it.
+FIRST_PROCESS = """\
+exec 3<&0
+"$@" <&3 3<&- & child=$!
+trap 'kill -KILL $child' HUP INT TERM
+while
+    wait $child
+    status=$?
+    [ $status -gt 128 ] && kill -0 $child 2>&-
+do :; done
+exit $status
+"""
+
+
 def inside(root: Path) -> Tuple[Word, ...]:
     """
     What a command is run by to be in such a folder: its processes are its
-    own, and end with it.
+    own, and end with it, and with whoever runs it.
     """
-    return (*WITH_US, 'unshare', '--mount', '--pid', '--fork',
-            '--kill-child=KILL', f'--root={root}', '--mount-proc', '--',
-            'env', '-i', 'HOME=/root',
+    return (*WITH_US, 'unshare', '--pid', '--', 'sh', '-c',
+            FIRST_PROCESS, 'sh', *WITH_US, 'unshare', f'--root={root}',
+            '--mount-proc', '--', 'env', '-i', '--default-signal', 'HOME=/root',
             'PATH=/usr/sbin:/usr/bin:/sbin:/bin', 'LC_ALL=C.UTF-8',
             'DEBIAN_FRONTEND=noninteractive')
 
