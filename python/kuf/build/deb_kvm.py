@@ -7,8 +7,14 @@ from pathlib import Path
 import re
 from typing import Optional
 
-from kuf.build import deb, kvm_module, stock_kernel
+from kuf.build import (
+    deb,
+    kvm_module,
+    stamp,
+    stock_kernel,
+)
 from kuf.build.project import Project
+from kuf.build.tree import KINDS
 
 
 NAME = 'kvm-userfault-dkms'
@@ -18,12 +24,15 @@ def build(project: Project, output: Optional[Path] = None) -> Path:
     """OUTPUT/kvm-userfault-dkms_*.deb, by default in build/deb"""
     release = stock_kernel.release(project)
     upstream = release.partition('+')[0]
+    called = deb.version(project, NAME, upstream, 'base/linux',
+                         KINDS['linux'].series)
 
-    def lay(folder: Path) -> None:
+    def write(folder: Path) -> None:
         folder.mkdir()
         kvm_module.lay(project, folder / 'module')
+        deb.lay(project, NAME, called,
+                f'KVM of Linux {upstream} with KVM userfault.', folder,
+                RELEASE=release, PATTERN=re.escape(release))
 
-    values = {'RELEASE': release, 'PATTERN': re.escape(release),
-              'VERSION': deb.version(project, upstream)}
-    return deb.make(project, NAME, values, kvm_module.inputs(project), lay,
-                    output)
+    sources = stamp.checksum(release, kvm_module.inputs(project))
+    return deb.make(project, NAME, called, sources, write, output)

@@ -43,6 +43,10 @@ chmod 755 "$1/usr/sbin/policy-rc.d"
 """
 
 
+# How apt installs packages there.
+APT = ('-q', '-y', '--no-install-recommends', '-o',
+       'Dpkg::Options::=--force-unsafe-io')
+
 # Starts the first process of new process numbers, and is over when all of them
 # are.  unshare --fork does so, too, but no signal ends it.
 FIRST_PROCESS = """\
@@ -121,6 +125,37 @@ class Tree:
                'stderr': subprocess.STDOUT, 'text': True, 'check': False, **how}
         # pylint: disable-next=subprocess-run-check
         return subprocess.run(self.command(*command), **how)
+
+    def output(self, *command: Word) -> str:
+        """Run one that has to end well; returns what it prints."""
+        done = self.run(*command)
+        if done.returncode:
+            raise Failure(f"'{' '.join(map(str, command))}' failed in "
+                          f'{self.root}: {done.stdout[-2000:]}')
+        return str(done.stdout)
+
+    def put(self, folder: str, *paths: Path) -> List[str]:
+        """
+        Copy files and folders there, for all to read; returns what they are
+        called there.
+        """
+        packed: List[Word] = []
+        for path in paths:
+            packed += ['-C', path.parent, path.name]
+        with subprocess.Popen(
+                ['tar', '-c', '--owner=0', '--group=0', '--mode=a+rX', *packed],
+                stdout=subprocess.PIPE) as tar:
+            self.run('tar', '-x', '-C', folder, stdin=tar.stdout, check=True)
+        if tar.returncode:
+            raise Failure(f"'{paths[0]}' can't be read")
+        return [f'{folder}/{path.name}' for path in paths]
+
+    def install(self, *names: str) -> str:
+        """Have apt install packages, and return what it says."""
+        self.output('apt-get', '-q', 'update')
+        said = self.output('apt-get', *APT, 'install', *names)
+        self.output('apt-get', 'clean')
+        return said
 
     def copy(self, name: str) -> 'Tree':
         """One to try something in, in place of one that may be there."""

@@ -1,46 +1,55 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """
 A Debian 13 where the packages that are made here are installed, as a user would
-install them: build/debian-13-installed
+install them, with what they stand beside: build/debian-13-installed
 """
 
 from pathlib import Path
-import shutil
+from typing import List
 
-from kuf.build import deb_kvm, debian, stamp
+from kuf.build import (
+    deb_kvm,
+    debian,
+    qemu_packages,
+    stamp,
+)
 from kuf.build.debian import Tree
 from kuf.build.project import Project
-from kuf.cli import Failure
 
 
 NAME = 'debian-13-installed'
 
+# Debian's QEMU with all of its parts.
+QEMU = ('qemu-system-x86', 'qemu-system-gui', 'qemu-block-extra',
+        'qemu-system-modules-opengl', 'qemu-system-modules-spice')
+# Who starts QEMU, and what confines it then.
+LIBVIRT = ('apparmor', 'libvirt-clients', 'libvirt-daemon-driver-qemu',
+           'libvirt-daemon-system')
+# What tests call there.
+TOOLS = ('adduser', 'iproute2', 'procps', 'socat', 'udev')
 
-def install(tree: Tree, *packages: Path) -> str:
-    """Install packages in it; returns what was said."""
-    where = tree.root / 'root'
-    for package in packages:
-        shutil.copy(package, where)
-    done = tree.run('apt-get', 'install', '--yes', '--no-install-recommends',
-                    *(f'/root/{package.name}' for package in packages))
-    log = tree.project.log(tree.name)
-    log.write_text(done.stdout, encoding='utf-8')
-    if done.returncode:
-        raise Failure(f'{packages[0].name} could not be installed in '
-                      f'{tree.root} (see {log})')
-    return str(done.stdout)
+# Where the packages stay.
+FOLDER = '/root'
+
+
+def packages(project: Project) -> List[Path]:
+    """All that are made here, made of the sources as they are now."""
+    return [deb_kvm.build(project), *qemu_packages.build(project)]
 
 
 def build(project: Project) -> Tree:
     """Have it, with what is made of the sources now."""
     base = debian.build(project)
-    package = deb_kvm.build(project)
-    inputs = stamp.checksum(package, base.inputs)
+    files = packages(project)
+    beside = (*QEMU, *LIBVIRT, *TOOLS)
+    inputs = stamp.checksum(base.inputs, ' '.join(beside), *files)
     tree = Tree(project, NAME)
     with stamp.lock(project.build / f'.{NAME}.lock'):
         if not tree.is_of(inputs):
-            print(f'Installing {package.name} in {tree.root}', flush=True)
+            print(f'Installing what is in {files[0].parent} in {tree.root}',
+                  flush=True)
             tree = base.copy(NAME)
-            install(tree, package)
+            said = tree.install(*beside, *tree.put(FOLDER, *files))
+            project.log(NAME).write_text(said, encoding='utf-8')
             tree.done(inputs)
     return tree

@@ -99,27 +99,97 @@ class KvmTest(unittest.TestCase):
                 kvm_module.lay(PROJECT, self.folder / 'new')
 
 
-class ValuesTest(unittest.TestCase):
-    """What stands for names in a package's files."""
+class ProjectTest(unittest.TestCase):
+    """A project with one package."""
 
-    def test_unknown(self) -> None:
-        """A name without a value is no text."""
-        with tempfile.TemporaryDirectory() as name:
-            project = Project(Path(name))
-            folder = project.top / 'debian/x'
-            folder.mkdir(parents=True)
-            (folder / 'control').write_text('Source: x\nVersion: @WHICH@\n',
-                                            encoding='utf-8')
-            with self.assertRaisesRegex(Failure, '@WHICH@; there are: VERSION'):
-                deb.make(project, 'x', {'VERSION': '1'}, '',
-                         lambda new: new.mkdir())
+    def setUp(self) -> None:
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.project = Project(Path(folder.name))
+        self.write('debian/x/control', 'Source: s\nMaintainer: M <m@x>\n')
+        self.write('series/0001', 'one\n')
+
+    def write(self, name: str, text: str) -> None:
+        """One of its files."""
+        path = self.project.top / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding='utf-8')
+
+    def git(self, *args: str) -> None:
+        """In the project, at a time of its own."""
+        subprocess.run(
+            ['git', '-C', str(self.project.top), *args], check=True,
+            stdout=subprocess.DEVNULL,
+            env=dict(os.environ, GIT_CONFIG_GLOBAL='/dev/null',
+                     GIT_AUTHOR_NAME='A', GIT_AUTHOR_EMAIL='a@b',
+                     GIT_COMMITTER_NAME='C', GIT_COMMITTER_EMAIL='c@d',
+                     GIT_COMMITTER_DATE='@1000000000 +2'))
+
+    def version(self) -> str:
+        """Of the package now."""
+        return str(deb.version(self.project, 'x', '10.0', 'series'))
+
+    def lay(self) -> str:
+        """Its packaging, of which the changelog is returned."""
+        new = self.project.top / 'new'
+        deb.lay(self.project, 'x', deb.Version('10.0', 1000000000, False),
+                'What it is.', new, OTHER='value')
+        return (new / 'debian/changelog').read_text(encoding='utf-8')
+
+
+class VersionTest(ProjectTest):
+    """What it is called."""
+
+    def test_commits(self) -> None:
+        """It is of the last commit that matters, and tells of edits."""
+        self.git('init', '-q')
+        self.git('add', '-A')
+        self.git('commit', '-q', '-m', 'all')
+        self.assertEqual(self.version(), '10.0+20010909.014640')
+        self.write('README.md', 'other\n')
+        self.assertEqual(self.version(), '10.0+20010909.014640')
+        for name in ('series/0001', 'debian/x/new'):
+            self.write(name, 'two\n')
+            self.assertEqual(self.version(), '10.0+20010909.014640+local')
+            self.git('add', '-A')
+            self.git('commit', '-q', '-m', 'more')
+
+    def test_given(self) -> None:
+        """Whoever says when that was needs no commits."""
+        with mock.patch.dict(os.environ, SOURCE_DATE_EPOCH='1000000000'):
+            self.assertEqual(self.version(), '10.0+20010909.014640')
 
     def test_no_repository(self) -> None:
         """When was that changed?"""
-        with tempfile.TemporaryDirectory() as name:
-            with mock.patch.dict(os.environ, SOURCE_DATE_EPOCH=''):
-                with self.assertRaisesRegex(Failure, 'SOURCE_DATE_EPOCH'):
-                    deb.epoch(Project(Path(name)))
+        with mock.patch.dict(os.environ, SOURCE_DATE_EPOCH=''):
+            with self.assertRaisesRegex(Failure, 'set SOURCE_DATE_EPOCH'):
+                self.version()
+
+
+class ValuesTest(ProjectTest):
+    """What stands for names in a package's files."""
+
+    def test_changelog(self) -> None:
+        """It has the version, who made it, and when."""
+        self.assertEqual(
+            self.lay(), 's (10.0+20010909.014640) UNRELEASED; urgency=medium\n'
+            '\n  * What it is.\n\n'
+            ' -- M <m@x>  Sun, 09 Sep 2001 01:46:40 +0000\n')
+
+    def test_filled_in(self) -> None:
+        """In each of its files."""
+        self.write('debian/x/sub/rules', 'v=@VERSION@ o=@OTHER@ @{other} @\n')
+        self.lay()
+        self.assertEqual(
+            (self.project.top / 'new/debian/sub/rules').read_text('utf-8'),
+            'v=10.0+20010909.014640 o=value @{other} @\n')
+
+    def test_unknown(self) -> None:
+        """A name without a value is no text."""
+        self.write('debian/x/rules', 'Version: @WHICH_ONE@\n')
+        with self.assertRaisesRegex(
+                Failure, 'debian/x asks for @WHICH_ONE@; there are: VERSION'):
+            self.lay()
 
 
 if __name__ == '__main__':

@@ -4,15 +4,13 @@ What the packages of QEMU are made of, on a stand-in for QEMU.
 """
 
 import shutil
-import subprocess
 import unittest
 
-from kuf.build import qemu_packages
+from kuf.build import deb, qemu_packages
 from kuf.build.project import Project
-from kuf.build.qemu_packages import PACKAGING, build_depends, fill_in
+from kuf.build.qemu_packages import PACKAGE, build_depends
 from kuf.build.testing import ProjectTest
 from kuf.build.tree import Tree
-from kuf.cli import Failure
 from kuf.paths import TOP
 
 
@@ -54,51 +52,20 @@ class SourceTest(ProjectTest):
         for name, text in (('debian/control', CONTROL),
                            ('debian/copyright', 'Theirs\n')):
             self.write(self.qemu / name, text)
-        shutil.copytree(TOP / PACKAGING, self.top / PACKAGING)
+        shutil.copytree(deb.packaging(Project(TOP), PACKAGE),
+                        deb.packaging(Project(self.top), PACKAGE))
         self.write(self.top / 'migration/new.c', 'new\n')
         self.configure()
         self.change_hello('two')
         self.project = Project(self.top)
         self.qemu_tree = Tree(self.project, 'qemu')
 
-    def own(self, *args: str) -> None:
-        """Git in the project."""
-        subprocess.run(['git', '-C', str(self.top), *args], check=True,
-                       env=dict(self.env, GIT_COMMITTER_DATE='@1000000000 +2'),
-                       stdout=subprocess.DEVNULL)
-
-    def commit_all(self) -> None:
-        """The project in a repository, at a time of its own."""
-        self.own('init', '-q')
-        self.write(self.top / '.gitignore', '/build/\n')
-        self.own('add', '-A')
-        self.own('commit', '-q', '-m', 'all')
-
-    def version(self) -> str:
-        """Of the packages now."""
-        return str(qemu_packages.version(self.project, '10.0.99'))
-
-    def test_version(self) -> None:
-        """It is of the last commit that matters, and tells of edits."""
-        self.commit_all()
-        self.assertEqual(self.version(), '10.0.99+20010909.014640')
-        self.write(self.top / 'README.md', 'other\n')
-        self.assertEqual(self.version(), '10.0.99+20010909.014640')
-        self.write(self.top / 'migration/new.c', 'newer\n')
-        self.assertEqual(self.version(), '10.0.99+20010909.014640+local')
-
-    def test_no_repository(self) -> None:
-        """Without commits there is no version."""
-        with self.assertRaisesRegex(Failure, 'use a clone of the repository'):
-            self.version()
-
     def test_source(self) -> None:
         """The fork's QEMU with its own files, and our packaging."""
-        self.commit_all()
         folder = self.folder / 'source'
         qemu_packages.write_source(
             self.project, self.qemu_tree,
-            qemu_packages.version(self.project, '10.0.99'), folder)
+            deb.Version('10.0.99', 1000000000, False), folder)
         self.assertIn('TWO', (folder / 'qemu/hello.c').read_text('utf-8'))
         new = folder / 'qemu/migration/new.c'
         self.assertFalse(new.is_symlink())
@@ -113,16 +80,8 @@ class SourceTest(ProjectTest):
         self.assertEqual((folder / 'debian/copyright').read_text('utf-8'),
                          'Theirs\n')
 
-    def test_name_without_value(self) -> None:
-        """What nobody fills in is no text."""
-        path = self.folder / 'control'
-        path.write_text('Source: @WHICH@\n', encoding='utf-8')
-        with self.assertRaisesRegex(Failure, "has '@WHICH@'"):
-            fill_in(path, {'OTHER': 'x'})
-
     def test_work(self) -> None:
         """Commits that the repository has not are packaged by nobody."""
-        self.commit_all()
         said = self.run_script('scripts/build', 'deb-qemu', fails=True)
         self.assertIn('build/src/qemu has commits that patches does not', said)
 

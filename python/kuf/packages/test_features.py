@@ -5,17 +5,25 @@ different is listed, with reasons, in the packaging.
 """
 
 import re
-from typing import Set
+from typing import List, Set
 import unittest
 
-from kuf.build import debian
+from kuf.build import debian, installed
+from kuf.build.deb import packaging
 from kuf.build.install import PROGRAM
 from kuf.build.project import Project
-from kuf.build.qemu_packages import MODULES, PACKAGE, PACKAGING
-from kuf.packages import installed
-from kuf.packages.abilities import abilities, read_known, unexplained
+from kuf.build.qemu_packages import MODULES, PACKAGE
+from kuf.packages.abilities import (
+    Run,
+    abilities,
+    read_known,
+    unexplained,
+)
 from kuf.paths import TOP
 
+
+PROJECT = Project(TOP)
+STOCK = 'qemu-system-x86_64'
 
 # What a libvirt that confines QEMU gives it.
 SANDBOX = 'on,obsolete=deny,elevateprivileges=deny,spawn=deny,' \
@@ -26,6 +34,16 @@ DYNAMIC = re.compile(r'\((NEEDED|FLAGS|FLAGS_1|BIND_NOW)\) +(.*)$', re.M)
 PROTECTED = re.compile(r'^ +(GNU_STACK|GNU_RELRO) .*?([RWE ]{3}) +0x', re.M)
 
 
+def runner(tree: debian.Tree, program: str) -> Run:
+    """Runs one of the two there, as a user without rights."""
+    def run(args: List[str], said: str) -> str:
+        done = tree.run(
+            'setpriv', '--reuid=65534', '--regid=65534', '--clear-groups',
+            '--', program, *args, stdin=None, input=said)
+        return str(done.stdout)
+    return run
+
+
 class FeaturesTest(unittest.TestCase):
     """Debian's QEMU and ours, side by side."""
 
@@ -33,19 +51,19 @@ class FeaturesTest(unittest.TestCase):
 
     @classmethod
     def setUpClass(cls) -> None:
-        cls.tree = installed.build(Project(TOP))
+        cls.tree = installed.build(PROJECT)
 
     def output(self, *command: str) -> str:
         """What a command prints there."""
-        return installed.checked(self.tree, *command)
+        return self.tree.output(*command)
 
     def test_abilities(self) -> None:
         """Options, devices, accelerators, back ends, QMP, …"""
-        ours, theirs = (abilities(installed.runner(self.tree, name))
-                        for name in (PROGRAM, installed.STOCK))
+        ours, theirs = (abilities(runner(self.tree, name))
+                        for name in (PROGRAM, STOCK))
         for subject, lines in theirs.items():
             self.assertGreater(len(lines), 1, subject)
-        known = read_known(TOP / PACKAGING / 'differences')
+        known = read_known(packaging(PROJECT, PACKAGE) / 'differences')
         self.assertEqual(unexplained(ours, theirs, known), [])
 
     def linked(self, program: str) -> Set[str]:
@@ -58,7 +76,7 @@ class FeaturesTest(unittest.TestCase):
         """Libraries and what the compiler does against attacks."""
         ours = self.linked(PROGRAM)
         self.assertIn('BIND_NOW', ' '.join(ours))
-        self.assertEqual(ours, self.linked(installed.STOCK))
+        self.assertEqual(ours, self.linked(STOCK))
 
     def test_modules(self) -> None:
         """The same ones, in a folder of its own."""
@@ -70,7 +88,7 @@ class FeaturesTest(unittest.TestCase):
 
     def test_files(self) -> None:
         """No file has rights that Debian's has not."""
-        for name in (PROGRAM, installed.STOCK):
+        for name in (PROGRAM, STOCK):
             self.assertEqual(
                 self.output('stat', '-c', '%a %U %G', f'/usr/bin/{name}'),
                 '755 root root\n')

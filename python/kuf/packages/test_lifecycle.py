@@ -9,11 +9,10 @@ import tempfile
 from typing import Dict, List, Set
 import unittest
 
-from kuf.build import debian
+from kuf.build import debian, qemu_packages
 from kuf.build.install import PROGRAM
 from kuf.build.project import Project
 from kuf.build.qemu_packages import MODULES, PACKAGE
-from kuf.packages import installed
 from kuf.paths import TOP
 from kuf.process import run
 
@@ -43,18 +42,15 @@ class LifecycleTest(unittest.TestCase):
     @classmethod
     def setUpClass(cls) -> None:
         project = Project(TOP)
-        built = installed.packages(project)
+        built = qemu_packages.build(project)
         cls.tree = debian.build(project).copy('debian-13-lifecycle')
         cls.addClassCleanup(cls.tree.remove)
         with tempfile.TemporaryDirectory(prefix='later-') as folder:
             later = [cls.repacked(path, Path(folder)) for path in built]
-            cls.files = installed.put(cls.tree, built)
-            cls.later = installed.put(cls.tree, later)
-        installed.checked(cls.tree, 'apt-get', '-q', 'update')
-        installed.checked(
-            cls.tree, 'sh', '-c', 'apt-get -q -y --no-install-recommends '
-            'install procps "$@" && dpkg --purge "$0" "$0-modules"', PACKAGE,
-            *cls.files)
+            cls.files = cls.tree.put('/tmp', *built)
+            cls.later = cls.tree.put('/tmp', *later)
+        cls.tree.install('procps', *cls.files)
+        cls.tree.output('dpkg', '--purge', PACKAGE, f'{PACKAGE}-modules')
 
     @staticmethod
     def repacked(package: Path, folder: Path) -> Path:
@@ -74,7 +70,7 @@ class LifecycleTest(unittest.TestCase):
 
     def output(self, *command: str) -> str:
         """What a command prints there."""
-        return installed.checked(self.tree, *command)
+        return self.tree.output(*command)
 
     def state(self) -> Dict[str, str]:
         """All files, and what tells that they have changed."""
@@ -163,8 +159,7 @@ class LifecycleTest(unittest.TestCase):
 
     def test_apparmor(self) -> None:
         """libvirt's profile of a VM takes what the package adds to it."""
-        self.output('apt-get', '-q', '-y', '--no-install-recommends',
-                    'install', 'apparmor', 'libvirt-daemon-driver-qemu')
+        self.tree.install('apparmor', 'libvirt-daemon-driver-qemu')
         self.output('dpkg', '-i', *self.files)
         self.addCleanup(self.purge)
         profile = self.output(

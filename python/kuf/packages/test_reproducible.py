@@ -9,7 +9,6 @@ import unittest
 from kuf.build import qemu_packages, stamp
 from kuf.build.log import Log
 from kuf.build.project import Project
-from kuf.packages import installed
 from kuf.paths import TOP
 
 
@@ -20,7 +19,7 @@ class ReproducibleTest(unittest.TestCase):
         """In another folder, without the compiler's cache."""
         project = Project(TOP)
         first = {path.name: stamp.checksum(path)
-                 for path in installed.packages(project)}
+                 for path in qemu_packages.build(project)}
         folder = project.build / 'deb-again'
         self.addCleanup(stamp.remove, folder)
         log = Log(project.log('deb-again'))

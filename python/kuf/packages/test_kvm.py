@@ -16,21 +16,24 @@ from kuf.build import (
     deb_kvm,
     debian,
     installed,
+    qemu_packages,
     stock_kernel,
 )
 from kuf.build.debian import Tree
 from kuf.build.project import Project
+from kuf.packages import host
+from kuf.packages.readme import reload
 from kuf.paths import SELFTESTS, TOP
 
 
 PROJECT = Project(TOP)
-PACKAGE = 'kvm-userfault-dkms'
+PACKAGE = deb_kvm.NAME
 
 # Where modprobe takes KVM from.
 OURS = r'/lib/modules/\S+/updates/dkms/kvm\.ko'
 DEBIANS = r'/lib/modules/\S+/kernel/arch/x86/kvm/kvm\.ko'
 
-RELOAD = 'modprobe -r kvm_amd kvm && modprobe kvm_amd'
+RELOAD = reload()
 
 # Holds a virtual machine while a command runs: 0xae01 is KVM_CREATE_VM.
 WITH_MACHINE = '''
@@ -43,11 +46,7 @@ sys.exit(subprocess.call(sys.argv[1:]))
 
 def in_host(script: str, *options: str) -> 'subprocess.CompletedProcess[str]':
     """Run a script in the Debian 13 with the package, on its stock kernel."""
-    return subprocess.run(
-        [TOP / 'host/run', '--kernel', stock_kernel.BASE, '--timeout', '900',
-         *options, '--', TOP / 'host/debian-13', installed.NAME, 'sh', '-c',
-         script], text=True, check=False, stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    return host.run('sh', '-c', script, options=options)
 
 
 class HostTest(unittest.TestCase):
@@ -145,6 +144,21 @@ class HereTest(unittest.TestCase):
         self.assertEqual(done.returncode, 0, done.stdout)
         return str(done.stdout)
 
+    def test_untouched(self) -> None:
+        """Nothing of ours is in the Debian 13 that others are copied from."""
+        tree = debian.Tree(PROJECT)
+        self.assertTrue(list(tree.root.glob('usr/src/linux-headers-*')))
+        self.assertEqual(list(tree.root.glob('usr/src/kvm-userfault*')), [])
+
+    def test_lintian(self) -> None:
+        """That of Debian 13 has nothing to say."""
+        tree = debian.Tree(PROJECT, qemu_packages.ENVIRONMENT)
+        said = tree.run('setpriv', '--reuid=65534', '--regid=65534',
+                        '--clear-groups', 'lintian', '--fail-on',
+                        'error,warning',
+                        *tree.put('/tmp', deb_kvm.build(PROJECT)))
+        self.assertEqual((said.returncode, said.stdout), (0, ''))
+
     def test_upgrade_interrupted(self) -> None:
         """
         A later version is being installed when the machine ends.  What is left
@@ -162,7 +176,7 @@ class HereTest(unittest.TestCase):
             for line in process.stdout:
                 if line.startswith('Building initial module'):
                     break
-            process.kill()
+            process.terminate()
         self.here('dpkg', '--configure', '-a')
         version = later.name.split('_')[1]
         after = self.here('dkms', 'status')
@@ -188,15 +202,6 @@ class HereTest(unittest.TestCase):
                            'kvm.ko*').stdout
         self.assertRegex(modules, f'^{DEBIANS}')
         self.assertNotIn('updates', modules)
-
-
-class FetchedTest(unittest.TestCase):
-    """The Debian 13 itself."""
-
-    def test_untouched(self) -> None:
-        """Nothing of ours is in the one that others are copied from."""
-        tree = debian.Tree(PROJECT)
-        self.assertEqual(list(tree.root.glob('usr/src/kvm-userfault*')), [])
 
 
 if __name__ == '__main__':
