@@ -45,10 +45,10 @@ HOST_MODULES = ('virtio_pci', 'virtio_console', '9pnet_virtio', '9p',
 KVM_MODULES = ('kvm_amd', 'kvm_intel')
 
 # The kernel looks for this one when it wants a module.  All are in the caller's
-# file system, as far as there is one.
+# file system, which covers the initramfs: from there /.. is what covers it.
 MODPROBE = '''\
 #!/bin/busybox sh
-exec /bin/busybox chroot /root /sbin/modprobe "$@"
+exec /bin/busybox chroot /.. /usr/sbin/modprobe "$@"
 '''
 
 
