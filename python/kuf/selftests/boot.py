@@ -18,7 +18,7 @@ from kuf.selftests.target import Target
 
 
 # Seconds for what has no time-out of its own: to boot, to end a test.
-PATIENCE = 120
+PATIENCE = 300
 
 
 def last_error(text: str) -> str:
