@@ -39,6 +39,7 @@ from kuf.virt.scene import FOLDER, Running, Scene
 STARTED = (
     r"Unable to find 'dnsmasq' binary",
     r'Unable to get system bus connection',
+    r'DBus not available, disabling firewalld support',
     r'udevGetDMIData:\d+ : .* Failed to get udev device',
     r'Child process \(/usr/sbin/dmidecode .*\) unexpected exit status',
 )

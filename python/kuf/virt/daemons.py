@@ -17,6 +17,10 @@ CONFIGURATION = '/etc/libvirt/libvirtd.conf'
 DRIVER = '/etc/libvirt/qemu.conf'
 LOG = '/var/log/libvirt/libvirtd.log'
 SOCKET = '/run/libvirt/libvirt-sock'
+# What confines the daemon, without which it confines no domain, and whoever
+# writes the domains' profiles.
+PROFILES = ('/etc/apparmor.d/usr.sbin.libvirtd',
+            '/etc/apparmor.d/usr.lib.libvirt.virt-aa-helper')
 # A line of a log; libvirt's levels begin with info and warning.
 LINE = re.compile(r'^\S+ \S+: \d+: ((?:error|warning) : .*)$', re.M)
 
@@ -48,6 +52,8 @@ class Daemons:
         self.configure(SETTINGS)
         host.write(DRIVER, host.read(DRIVER) + lines(PATIENT))
         self.seen = 0
+        if host.confined:
+            host.run('apparmor_parser', '--replace', *PROFILES)
         host.run('virtlogd', '--daemon')
         self.start()
 

@@ -44,7 +44,7 @@ guest.modules=virtio_net guest.console=hvc0 guest.work={work}</cmdline>
   <cpu mode='host-passthrough'>
     <feature policy='disable' name='tsc-deadline'/>{cpu}
   </cpu>{memory_backing}
-  <devices>
+  <devices>{emulator}
     <interface type='bridge'>
       <source bridge='br0'/>
       <model type='virtio'/>
@@ -130,11 +130,13 @@ class Domain:
     cpu: str = ''
     work: str = STRESS
 
-    def xml(self) -> str:
-        """As virsh define takes it."""
+    def xml(self, emulator: str = '') -> str:
+        """As virsh define takes it; EMULATOR is another QEMU than Debian's."""
+        if emulator:
+            emulator = f'\n    <emulator>{emulator}</emulator>'
         return XML.format(
-            name=NAME, memory=MEMORY, images=IMAGES, console=CONSOLE,
-            output=WORK, command_line=self.command_line,
+            emulator=emulator, name=NAME, memory=MEMORY, images=IMAGES,
+            console=CONSOLE, output=WORK, command_line=self.command_line,
             memory_backing=self.memory_backing, devices=self.devices,
             firmware=self.firmware, kernel=self.kernel, maximum=self.maximum,
             vcpus=self.vcpus, cpu=self.cpu, work=self.work)

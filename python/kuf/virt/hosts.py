@@ -4,7 +4,8 @@ Hosts that have libvirt, in the emulated host: containers with namespaces of
 their own, each with a Debian as its root.
 
 A Debian is a folder of build/.  What a host writes goes to memory.  QEMU is the
-one of this build, in the place of Debian's.
+one of this build, in the place of Debian's, or that of the packages where they
+are installed.  Where the kernel has AppArmor, each host has its own policies.
 """
 
 import os
@@ -13,10 +14,16 @@ import re
 import shutil
 import stat
 import subprocess
-from typing import Any, Dict, List
+from typing import (
+    Any,
+    Callable,
+    Dict,
+    List,
+)
 
 from kuf.architectures import native
-from kuf.build.debian import DEBIANS
+from kuf.build import installed
+from kuf.build.install import PROGRAM
 from kuf.cli import Failure
 from kuf.guest.machine import pauses
 from kuf.paths import BUILD, require
@@ -41,6 +48,9 @@ NAMESPACES = ['--mount', '--uts', '--ipc', '--net', '--pid', '--cgroup']
 LINKS = {'fd': '/proc/self/fd', 'stdin': 'fd/0', 'stdout': 'fd/1',
          'stderr': 'fd/2', 'ptmx': 'pts/ptmx'}
 
+# Where AppArmor's policies are, and those of hosts.
+POLICY = Path('/sys/kernel/security/apparmor/policy')
+
 # The first process of a host NAME with the root ROOT.  What was the root goes
 # away.  It waits for all that nobody else waits for.
 INIT = '''\
@@ -49,6 +59,7 @@ hostname "$1"
 cd "$2"
 mount -t proc proc proc
 mount -t sysfs sysfs sys
+mount -t securityfs securityfs sys/kernel/security
 mount -t cgroup2 cgroup2 sys/fs/cgroup
 mkdir sys/fs/cgroup/init
 echo 0 >sys/fs/cgroup/init/cgroup.procs
@@ -85,20 +96,17 @@ def make_node(dev: Path, name: str, mode: int) -> None:
     node.chmod(mode)
 
 
-def in_cgroup(folder: str) -> List[str]:
-    """Starts a command in a cgroup."""
-    return ['sh', '-c', f'echo 0 >{folder}/cgroup.procs && exec "$@"', 'sh']
+def _lay_images(folder: Path) -> None:
+    """The guest's kernels."""
+    images = folder / 'var/lib/libvirt/images'
+    images.mkdir(parents=True)
+    for name, path in IMAGES.items():
+        shutil.copy(path, images / name)
 
 
-def additions() -> Path:
-    """
-    What is in all hosts beside Debian: QEMU's libraries and what starts it, a
-    place for itself, and the guest's kernels.
-    """
-    folder = HOSTS / 'additions'
-    if folder.exists():
-        return folder
-    for name in ('opt/lib', 'usr/bin', 'var/lib/libvirt/images'):
+def _lay_qemu(folder: Path) -> None:
+    """The libraries of QEMU, what starts it, and a place for itself."""
+    for name in ('opt/lib', 'usr/bin'):
         (folder / name).mkdir(parents=True)
     qemu = native().qemu
     loader = ''
@@ -111,8 +119,14 @@ def additions() -> Path:
     program.write_text(QEMU.format(loader=loader, program=qemu.name),
                        encoding='ascii')
     program.chmod(0o755)
-    for name, path in IMAGES.items():
-        shutil.copy(path, folder / 'var/lib/libvirt/images' / name)
+
+
+def addition(name: str, lay: Callable[[Path], None]) -> Path:
+    """What hosts have beside Debian, laid once."""
+    folder = HOSTS / name
+    if not folder.exists():
+        folder.mkdir(parents=True)
+        lay(folder)
     return folder
 
 
@@ -128,12 +142,30 @@ class Host:
         self.name = name
         self.debian = debian
         self.address = address
+        # Whether QEMU is that of the packages.
+        self.packaged = debian == installed.NAME
+        self.policy = POLICY / 'namespaces' / name
         self.folder = HOSTS / name
         self.cgroup = CGROUPS / name
         self._lay_root()
         self._start()
         self.root = Path(f'/proc/{self.pid}/root')
         self.space = Path(f'/proc/{self.pid}/ns/pid').readlink()
+
+    @property
+    def emulator(self) -> str:
+        """What a domain has to name to have QEMU, if anything."""
+        return f'/usr/bin/{PROGRAM}' if self.packaged else ''
+
+    @property
+    def process_name(self) -> str:
+        """What QEMU is called while it runs."""
+        return PROGRAM if self.packaged else 'ld-linux-x86-64.so.2'
+
+    @property
+    def confined(self) -> bool:
+        """Whether AppArmor confines what runs there."""
+        return POLICY.exists()
 
     # How it comes to be
 
@@ -142,8 +174,11 @@ class Host:
 
     def _lay_root(self) -> None:
         """Debian, what is added to it, and memory for what is written."""
-        tree = require(BUILD / self.debian, DEBIANS[self.debian][0],
-                       f'scripts/build {self.debian}')
+        lower = [addition('images', _lay_images),
+                 require(BUILD / self.debian, 'Debian',
+                         f'scripts/build {self.debian}')]
+        if not self.packaged:
+            lower.insert(0, addition('qemu', _lay_qemu))
         self.folder.mkdir(parents=True)
         self._mount('-t', 'tmpfs', '-o', 'size=50%,mode=755', 'tmpfs',
                     self.folder)
@@ -152,13 +187,14 @@ class Host:
         new = self.folder / 'root'
         # Who changes the owner of a file copies nothing else of it.
         self._mount('-t', 'overlay', '-o',
-                    f'lowerdir={additions()}:{tree},metacopy=on,'
+                    f"lowerdir={':'.join(map(str, lower))},metacopy=on,"
                     f'upperdir={self.folder}/upper,'
                     f'workdir={self.folder}/work', 'overlay', new)
         self._lay_devices(new)
         self._mount('-t', 'tmpfs', '-o', 'mode=755', 'tmpfs', new / 'run')
-        qemu = native().qemu
-        self._mount('--bind', qemu, new / 'opt' / qemu.name)
+        if not self.packaged:
+            qemu = native().qemu
+            self._mount('--bind', qemu, new / 'opt' / qemu.name)
 
     def _lay_devices(self, new: Path) -> None:
         dev = new / 'dev'
@@ -177,12 +213,21 @@ class Host:
             (dev / name).mkdir()
             self._mount('-t', kind, '-o', options, kind, dev / name)
 
+    def _enter(self, cgroup: str) -> List[str]:
+        """Starts a command in a cgroup, under the host's AppArmor policies."""
+        policy = f'echo changeprofile :{self.name}://unconfined ' \
+            '>/proc/self/attr/apparmor/current && '
+        return ['sh', '-c', f'echo 0 >{cgroup}/cgroup.procs && '
+                f'{policy if self.confined else ""}exec "$@"', 'sh']
+
     def _start(self) -> None:
         (CGROUPS / 'cgroup.subtree_control').write_text(CONTROLLERS)
         self.cgroup.mkdir()
+        if self.confined:
+            self.policy.mkdir()
         # pylint: disable-next=consider-using-with
         self.process = subprocess.Popen(
-            [*WITH_US, *in_cgroup(str(self.cgroup)), 'unshare', *NAMESPACES,
+            [*WITH_US, *self._enter(str(self.cgroup)), 'unshare', *NAMESPACES,
              '--propagation', 'private', '--fork', '--kill-child', '--', 'sh',
              '-c', INIT, 'init', self.name, self.folder / 'root'],
             stdout=subprocess.PIPE, text=True)
@@ -205,6 +250,8 @@ class Host:
             if path.is_dir():
                 path.rmdir()
         self.cgroup.rmdir()
+        if self.confined:
+            self.policy.rmdir()
         for folder in (self.folder / 'root', self.folder):
             subprocess.run(['umount', '--recursive', folder], check=True)
         self.folder.rmdir()
@@ -219,7 +266,7 @@ class Host:
     def command(self, *words: Word) -> List[str]:
         """What runs a command there, as root."""
         return ['nsenter', f'--target={self.pid}', *NAMESPACES, '--',
-                'env', '-i', *ENVIRONMENT, *in_cgroup('/sys/fs/cgroup/init'),
+                'env', '-i', *ENVIRONMENT, *self._enter('/sys/fs/cgroup/init'),
                 *map(str, words)]
 
     def start(self, *words: Word, **how: Any) -> 'subprocess.Popen[str]':

@@ -5,9 +5,10 @@ Migrate a guest with libvirt, from one host to another.
 In the emulated host: host/run --smp 2 -- host/libvirt [OPTIONS] CASE...
 
 The two hosts are containers with Debian's libvirt as it is, and QEMU of this
-build.  The guest writes to its memory all the time and checks it.  QEMU is not
-root, and has no userfaultfd unless libvirt gives it one: libvirt's namespaces,
-cgroups and seccomp filter are on.
+build, or in debian-13-installed that of the packages.  The guest writes to its
+memory all the time and checks it.  QEMU is not root, and has no userfaultfd
+unless libvirt gives it one: libvirt's namespaces, cgroups and seccomp filter
+are on, and AppArmor where the kernel has it.
 
 A case has passed if the guest went on and never saw wrong memory, if the right
 way of postcopy was used, and if libvirt's daemons complained of nothing that is
@@ -21,6 +22,7 @@ import time
 from typing import List, Optional
 
 from kuf import cli, tap
+from kuf.build import installed
 from kuf.guest.machine import GuestError
 from kuf.modes import KVM_USERFAULT, USERFAULTFD
 from kuf.virt.cases import (
@@ -43,7 +45,7 @@ from kuf.virt.scene import Scene, Side
 
 PROG = 'host/libvirt'
 
-DEBIANS = ('libvirt-12', 'libvirt-13')
+DEBIANS = ('libvirt-12', 'libvirt-13', installed.NAME)
 
 
 def parse_args() -> argparse.Namespace:
@@ -73,7 +75,7 @@ def create(debians: List[str]) -> Scene:
 def wanted(case: Case, destination: Host) -> str:
     """The way of postcopy; Debian 13's libvirt gives QEMU the device."""
     if case.domain.command_line == EXPLICIT or not (
-            destination.debian == 'libvirt-13'
+            destination.debian != 'libvirt-12'
             and destination.path('/dev/userfaultfd').exists()):
         return KVM_USERFAULT
     return USERFAULTFD
@@ -94,6 +96,10 @@ def check_confined(side: Side) -> None:
     if Path(f'/proc/{pid}/ns/mnt').readlink() == \
             Path(f'/proc/{side.host.pid}/ns/mnt').readlink():
         raise GuestError(f'QEMU in {side.host.name} has no mounts of its own')
+    label = Path(f'/proc/{pid}/attr/current').read_text('utf-8').strip('\n\0')
+    profile = rf':{side.host.name}:libvirt-[0-9a-f-]{{36}} \(enforce\)'
+    if side.host.confined and not re.fullmatch(profile, label):
+        raise GuestError(f'QEMU in {side.host.name} is confined by {label}')
 
 
 def check_daemons(side: Side, expected: List[str]) -> None:

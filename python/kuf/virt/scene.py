@@ -31,8 +31,6 @@ from kuf.virt.hosts import Host
 
 
 FOLDER = '/root'
-# What QEMU's process is called.
-PROGRAM = 'ld-linux-x86-64.so.2'
 # Over all memory of the guest, before and after.
 PASSES = 2
 
@@ -77,7 +75,7 @@ class Side:
 
     def qemu(self) -> int:
         """The process that is the domain."""
-        pids = self.host.pids(PROGRAM)
+        pids = self.host.pids(self.host.process_name)
         if len(pids) != 1:
             raise GuestError(f'{self.host.name} has {len(pids)} domains')
         return pids[0]
@@ -139,7 +137,8 @@ class Scene:
 
     def start(self, domain: Domain) -> None:
         """A guest that has written to all of its memory."""
-        self.source.host.write(f'{FOLDER}/guest.xml', domain.xml())
+        self.source.host.write(f'{FOLDER}/guest.xml',
+                               domain.xml(self.source.host.emulator))
         self.source.host.run('virsh', 'define', f'{FOLDER}/guest.xml')
         self.source.host.run('virsh', 'start', NAME)
         self.source.guest.wait_passes(PASSES)
