@@ -37,13 +37,14 @@ void block_free(RAMBlock *rb);
  * together, nor go at the same speed: most races are only a few instructions
  * wide.
  */
-enum { RACE_PAGES = 8 };
+enum { RACE_PAGES = 8, RACE_SECONDS = 20 };
 
 /**
  * struct Race - the caller sets the first four, the others to zero
  *
  * @rb: a block with more pages than RACE_PAGES
- * @rounds: how often they meet
+ * @rounds: how often they meet, if RACE_SECONDS are enough for that or tests
+ *          may be slow; a busy machine gives fewer rounds
  * @pause: the other thread spins for less than so many loops behind a page
  * @other: what the other thread does with a page
  */
@@ -56,6 +57,7 @@ struct Race {
 
     QemuThread thread;
     unsigned int arrived;
+    int64_t deadline;   /* in us, as g_get_monotonic_time() */
 };
 
 /* The other thread begins with round 0, and ends after the last one. */
