@@ -44,9 +44,17 @@ sys.exit(subprocess.call(sys.argv[1:]))
 '''
 
 
+# depmod reads every module, which takes minutes there; KVM needs none of these.
+FEW_MODULES = '''\
+cd /lib/modules/$(uname -r)/kernel
+for name in drivers/[!c]* fs net sound; do mount -t tmpfs tmpfs $name; done
+cd
+'''
+
+
 def in_host(script: str, *options: str) -> 'subprocess.CompletedProcess[str]':
     """Run a script in the Debian 13 with the package, on its stock kernel."""
-    return host.run('sh', '-c', script, options=options)
+    return host.run('sh', '-c', FEW_MODULES + script, options=options)
 
 
 class HostTest(unittest.TestCase):
