@@ -4,9 +4,7 @@ Debian's own build of the base: build/stock/qemu-system-x86_64
 
 The binary package of the version line in base/qemu and all libraries that it
 needs, the C library and its loader among them, are unpacked and not installed:
-the machine may be of another release.  A wrapper starts it.  That build has no
-qtest accelerator, which QEMU's test framework names as the last resort; TCG
-stands in.
+the machine may be of another release.  A wrapper starts it.
 """
 
 from pathlib import Path
@@ -21,15 +19,20 @@ from kuf.build.project import Project
 PACKAGE = 'qemu-system-x86'
 SUITES = ['trixie']
 
-WRAPPER = '''\
+# Starts a QEMU as QEMU's test framework does.  Debian's builds have no qtest
+# accelerator, which that names as the last resort; TCG stands in.
+WITHOUT_QTEST = '''\
 #!/bin/sh
-root=$(dirname "$(readlink -f "$0")")/root
-libraries=$root/usr/lib/x86_64-linux-gnu
 for arg; do
     shift
     [ "$arg" != qtest ] || arg=tcg
     set -- "$@" "$arg"
 done
+'''
+
+WRAPPER = WITHOUT_QTEST + '''\
+root=$(dirname "$(readlink -f "$0")")/root
+libraries=$root/usr/lib/x86_64-linux-gnu
 QEMU_MODULE_DIR=$libraries/qemu exec "$libraries/ld-linux-x86-64.so.2" \\
     --library-path "$libraries" "$root/usr/bin/qemu-system-x86_64" \\
     -L "$root/usr/share/seabios" -L "$root/usr/lib/ipxe/qemu" \\
