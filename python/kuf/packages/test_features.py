@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """
 The packaged QEMU has all that Debian's has, and is built as that is: what is
-different is listed, with reasons, in the packaging.
+different is listed, with reasons, in the file differences.
 """
 
+from pathlib import Path
 import re
 from typing import List, Set
 import unittest
 
 from kuf.build import debian, installed
-from kuf.build.deb import packaging
 from kuf.build.install import PROGRAM
 from kuf.build.project import Project
 from kuf.build.qemu_packages import MODULES, PACKAGE
@@ -24,6 +24,7 @@ from kuf.paths import TOP
 
 PROJECT = Project(TOP)
 STOCK = 'qemu-system-x86_64'
+DIFFERENCES = Path(__file__).with_name('differences')
 
 # What a libvirt that confines QEMU gives it.
 SANDBOX = 'on,obsolete=deny,elevateprivileges=deny,spawn=deny,' \
@@ -63,7 +64,7 @@ class FeaturesTest(unittest.TestCase):
                         for name in (PROGRAM, STOCK))
         for subject, lines in theirs.items():
             self.assertGreater(len(lines), 1, subject)
-        known = read_known(packaging(PROJECT, PACKAGE) / 'differences')
+        known = read_known(DIFFERENCES)
         self.assertEqual(unexplained(ours, theirs, known), [])
 
     def linked(self, program: str) -> Set[str]:
