@@ -20,6 +20,11 @@ from kuf.report.figures import verdict
 from kuf.report.screen import summary
 
 
+# What only root can change, and the demonstration wants: huge pages are for who
+# asks for them.
+PREPARE = 'echo madvise >/sys/kernel/mm/transparent_hugepage/enabled; '
+
+
 class PostcopyTest(unittest.TestCase):
     """By the demonstration's guest, which checks all that it reads."""
 
@@ -34,7 +39,8 @@ class PostcopyTest(unittest.TestCase):
     def migrate(self, *modes: str,
                 user: bool = True) -> 'subprocess.CompletedProcess[str]':
         """By that user, or by root."""
-        as_user = [TOP / 'host/as-user'] if user else []
+        as_user = ['sh', '-c', f'{PREPARE}exec "$@"', 'sh',
+                   TOP / 'host/as-user'] if user else []
         return host.migrate(
             *as_user, TOP / 'demo/run', '--inside', '--modes', ','.join(modes),
             '--qemu', f'/usr/bin/{PROGRAM}', '--output', self.output)

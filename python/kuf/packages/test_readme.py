@@ -32,7 +32,7 @@ class InstallTest(unittest.TestCase):
         packages = installed.packages(project)
         tree = debian.build(project).copy('debian-13-readme')
         self.addCleanup(tree.remove)
-        tree.install('sudo')
+        tree.install('passwd', 'sudo')
         tree.output('useradd', '-m', 'tester')
         tree.output(
             'sh', '-c', 'echo "tester ALL=(ALL) NOPASSWD: ALL" '
