@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 import subprocess
+from typing import List
 import unittest
 
 from kuf.build import stamp
@@ -16,6 +17,7 @@ from kuf.build.install import PROGRAM
 from kuf.modes import KVM_USERFAULT, USERFAULTFD
 from kuf.packages import host
 from kuf.paths import RESULTS, TOP
+from kuf.process import Word
 from kuf.report.figures import verdict
 from kuf.report.screen import summary
 
@@ -39,8 +41,8 @@ class PostcopyTest(unittest.TestCase):
     def migrate(self, *modes: str,
                 user: bool = True) -> 'subprocess.CompletedProcess[str]':
         """By that user, or by root."""
-        as_user = ['sh', '-c', f'{PREPARE}exec "$@"', 'sh',
-                   TOP / 'host/as-user'] if user else []
+        as_user: List[Word] = ['sh', '-c', f'{PREPARE}exec "$@"', 'sh',
+                               TOP / 'host/as-user'] if user else []
         return host.migrate(
             *as_user, TOP / 'demo/run', '--inside', '--modes', ','.join(modes),
             '--qemu', f'/usr/bin/{PROGRAM}', '--output', self.output)
