@@ -59,7 +59,8 @@ hostname "$1"
 cd "$2"
 mount -t proc proc proc
 mount -t sysfs sysfs sys
-mount -t securityfs securityfs sys/kernel/security
+[ ! -d /sys/kernel/security/apparmor ] ||
+    mount -t securityfs securityfs sys/kernel/security
 mount -t cgroup2 cgroup2 sys/fs/cgroup
 mkdir sys/fs/cgroup/init
 echo 0 >sys/fs/cgroup/init/cgroup.procs
