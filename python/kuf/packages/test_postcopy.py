@@ -41,8 +41,10 @@ class PostcopyTest(unittest.TestCase):
     def migrate(self, *modes: str,
                 user: bool = True) -> 'subprocess.CompletedProcess[str]':
         """By that user, or by root."""
-        as_user: List[Word] = ['sh', '-c', f'{PREPARE}exec "$@"', 'sh',
-                               TOP / 'host/as-user'] if user else []
+        as_user: List[Word] = []
+        if user:
+            as_user = ['sh', '-c', f'{PREPARE}exec "$@"', 'sh',
+                       TOP / 'host/as-user']
         return host.migrate(
             *as_user, TOP / 'demo/run', '--inside', '--modes', ','.join(modes),
             '--qemu', f'/usr/bin/{PROGRAM}', '--output', self.output)
