@@ -13,6 +13,7 @@ from typing import (
 )
 
 from kuf.cli import Failure
+from kuf.host import settings
 
 
 THP = Path('/sys/kernel/mm/transparent_hugepage')
@@ -43,37 +44,14 @@ def backing_args(name: str, megabytes: int) -> List[str]:
             f'{BACKINGS[name].backend},id=ram,size={megabytes}M']
 
 
-def write(path: Path, value: str) -> None:
-    """Tell the host."""
-    try:
-        path.write_text(value, encoding='ascii')
-    except OSError as exc:
-        raise Failure(f"'{value}' can't be written to {path}: "
-                      f'{exc.strerror}; it takes root') from exc
-
-
-def read(path: Path) -> str:
-    """What the host has been told: the word in brackets, or all."""
-    text = path.read_text(encoding='ascii').strip()
-    return text[text.index('[') + 1:text.index(']')] if '[' in text else text
-
-
 @contextmanager
 def prepared(name: str, megabytes: int) -> Iterator[None]:
     """The host's settings while there are guests with this memory."""
     pages = str(2 * (megabytes // 2) + 8)
     wanted = {path: value.format(pages=pages)
               for path, value in BACKINGS[name].settings.items()}
-    before = {path: read(path) for path in wanted}
-    changed = {path: value for path, value in wanted.items()
-               if before[path] != value}
-    for path, value in changed.items():
-        write(path, value)
-    try:
-        if HUGETLB in changed and read(HUGETLB) != pages:
+    with settings.changed(wanted):
+        if HUGETLB in wanted and settings.read(HUGETLB) != pages:
             raise Failure(f'the host has not got {pages} huge pages of 2M; '
                           'give it more memory')
         yield
-    finally:
-        for path in changed:
-            write(path, before[path])

@@ -44,9 +44,10 @@ VARIANTS = {
 
 # What a host has to be set to, by a test's arguments: files and what is written
 # to them.
-SETTINGS: Dict[str, Dict[str, str]] = {
-    '-m shmem': {'/sys/kernel/mm/transparent_hugepage/shmem_enabled': 'always'},
-    '-m shared_hugetlb': {'/proc/sys/vm/nr_hugepages': '64'},
+SETTINGS: Dict[str, Dict[Path, str]] = {
+    '-m shmem': {
+        Path('/sys/kernel/mm/transparent_hugepage/shmem_enabled'): 'always'},
+    '-m shared_hugetlb': {Path('/proc/sys/vm/nr_hugepages'): '64'},
 }
 
 # Tests that the emulated host, one slow processor, is not for as they are.

@@ -3,12 +3,9 @@
 What runs in the host: one test after the other.
 """
 
-from contextlib import contextmanager
 import encodings.ascii  # pylint: disable=unused-import  # noqa: F401
 import json
 import os
-from pathlib import Path
-import re
 import signal
 import subprocess
 import sys
@@ -21,6 +18,7 @@ from typing import (
     Optional,
 )
 
+from kuf.host import settings
 from kuf.host.complaints import (
     first_complaint,
     own_taint,
@@ -56,28 +54,10 @@ class Kernel:
         return taint_complaint(own_taint())
 
 
-@contextmanager
-def settings(case: Case) -> Iterator[None]:
-    """The host as the test wants it, and afterwards as it was."""
-    before: Dict[Path, str] = {}
-    for name, value in SETTINGS.get(case.args, {}).items():
-        path = Path(name)
-        # Of several choices, the one in brackets is taken.
-        text = path.read_text('ascii').strip()
-        chosen = re.search(r'\[(.*)\]', text)
-        before[path] = chosen[1] if chosen else text
-        path.write_text(value, 'ascii')
-    try:
-        yield
-    finally:
-        for path, value in before.items():
-            path.write_text(value, 'ascii')
-
-
 def run_inside(folder: str, case: Case) -> Ended:
     """One test, and how it ended."""
     start = time.monotonic()
-    with settings(case), subprocess.Popen(
+    with settings.changed(SETTINGS.get(case.args, {})), subprocess.Popen(
             [f'{folder}/{case.name}', *case.args.split()],
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT, start_new_session=True) as process:
