@@ -31,7 +31,12 @@ from kuf.virt.domain import (
     VSOCK,
     Domain,
 )
-from kuf.virt.scene import FOLDER, Running, Scene
+from kuf.virt.scene import (
+    FOLDER,
+    Running,
+    Scene,
+    Side,
+)
 
 
 # Daemons say that of their own starting, in a host without D-Bus, dnsmasq, udev
@@ -118,41 +123,22 @@ def _recovery(scene: Scene) -> None:
     scene.complete(running)
 
 
-def _source_killed(scene: Scene) -> None:
-    """The migration goes on without it."""
+def _killed(scene: Scene, side: Side) -> None:
+    """The migration goes on without the daemon."""
     running = _switched(scene)
-    scene.source.daemons.kill()
+    side.daemons.kill()
     running.end()
-    scene.source.daemons.start()
+    side.daemons.start()
     scene.complete()
 
 
-def _destination_killed(scene: Scene) -> None:
-    running = _switched(scene)
-    scene.destination.daemons.kill()
-    running.end()
-    scene.destination.daemons.start()
-    scene.complete()
-
-
-def _source_killed_resume(scene: Scene) -> None:
+def _killed_resume(scene: Scene, side: Side, state: str) -> None:
     """It does not go on without being told to."""
     running = _switched(scene)
     _interrupt(scene)
     running.end()
-    scene.source.daemons.kill()
-    scene.source.daemons.start()
-    scene.source.wait_state('paused (post-copy failed)')
-    scene.complete(scene.source.start_virsh('resume'))
-
-
-def _destination_killed_resume(scene: Scene) -> None:
-    running = _switched(scene)
-    _interrupt(scene)
-    running.end()
-    scene.destination.daemons.kill()
-    scene.destination.daemons.start()
-    scene.destination.wait_state('running (post-copy failed)')
+    side.daemons.restart()
+    side.wait_state(state)
     scene.complete(scene.source.start_virsh('resume'))
 
 
@@ -238,14 +224,20 @@ CASES: Dict[str, Case] = {
     'direct': Case(_direct),
     'after-precopy': Case(_after_precopy),
     'recovery': Case(_recovery, expected=INTERRUPTED, figures=False),
-    'source-daemon': Case(_source_killed, expected=ALONE, figures=False),
-    'destination-daemon': Case(_destination_killed, expected=ALONE,
-                               figures=False),
-    'source-daemon-resume': Case(_source_killed_resume, figures=False,
-                                 expected=(*INTERRUPTED, *ALONE)),
-    'destination-daemon-resume': Case(_destination_killed_resume,
-                                      figures=False,
-                                      expected=(*INTERRUPTED, *ALONE)),
+    'source-daemon': Case(
+        lambda scene: _killed(scene, scene.source),
+        expected=ALONE, figures=False),
+    'destination-daemon': Case(
+        lambda scene: _killed(scene, scene.destination),
+        expected=ALONE, figures=False),
+    'source-daemon-resume': Case(
+        lambda scene: _killed_resume(scene, scene.source,
+                                     'paused (post-copy failed)'),
+        expected=(*INTERRUPTED, *ALONE), figures=False),
+    'destination-daemon-resume': Case(
+        lambda scene: _killed_resume(scene, scene.destination,
+                                     'running (post-copy failed)'),
+        expected=(*INTERRUPTED, *ALONE), figures=False),
     'cancel': Case(_cancel, expected=(r'canceled by client',)),
     'both-directions': Case(_both_directions),
     'tls': Case(_tls, prepare=_certify),

@@ -76,11 +76,15 @@ class Daemons:
             if not self.host.pids('libvirtd'):
                 break
 
+    def restart(self) -> None:
+        """Another one takes its place."""
+        self.kill()
+        self.start()
+
     def listen_tls(self) -> None:
         """From now on; there are certificates."""
         self.configure({**SETTINGS, 'listen_tls': '1'})
-        self.kill()
-        self.start()
+        self.restart()
 
     def said(self) -> str:
         """What its log has got since it was forgotten."""
