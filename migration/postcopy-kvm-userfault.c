@@ -34,6 +34,7 @@
 #include "postcopy-gate.h"
 #include "postcopy-oracle.h"
 #include "postcopy-ram.h"
+#include "postcopy-request.h"
 #include "ram.h"
 #include "trace.h"
 
@@ -234,6 +235,22 @@ static void *kuf_fault_thread(void *opaque)
     return NULL;
 }
 
+/*
+ * In the thread of a vCPU that waits.  What QEMU does not fetch from the source
+ * is the fault thread's, as is all that would wait.
+ */
+static bool kuf_send(const RAMWaiter *w, void *opaque)
+{
+    uintptr_t host = (uintptr_t)w->rb->host + w->offset;
+
+    if (memory_region_has_ram_discard_manager(w->rb->mr)) {
+        return false;
+    }
+    /* First: the page ends it, and may come before the request has returned. */
+    mark_postcopy_blocktime_begin(host, w->tid, w->rb);
+    return postcopy_request_now(opaque, w->rb, w->offset);
+}
+
 static int set_zeroable(RAMBlock *rb, void *opaque)
 {
     /* kuf_place() writes zeros without a page of them. */
@@ -243,8 +260,15 @@ static int set_zeroable(RAMBlock *rb, void *opaque)
 
 static bool kuf_arm(MigrationIncomingState *mis, Error **errp)
 {
+    const RAMWaitResolver resolver = {
+        .notify = kuf_notify,
+        .send = kuf_send,
+        .opaque = mis,
+    };
+
     foreach_not_ignored_block(set_zeroable, NULL);
-    ram_wait_enable(kuf_notify, mis);
+    postcopy_request_open(mis);
+    ram_wait_enable(&resolver);
     qmp_unattended_start();
     shutdown_unattended_start();
     return true;
@@ -461,6 +485,7 @@ static bool kuf_cleanup(MigrationIncomingState *mis, Error **errp)
     }
     kvm_userfault_disarm();
     ram_wait_disable();
+    postcopy_request_close(mis);
     /* No page comes: the preempt thread is gone, and this is the other one. */
     foreach_not_ignored_block(free_claims, NULL);
     shutdown_unattended_stop();

@@ -47,8 +47,7 @@ typedef struct RAMWaitCounters {
 } RAMWaitCounters;
 
 static struct {
-    void (*notify)(void *opaque);
-    void *opaque;
+    RAMWaitResolver resolver;
     /* Bit n: bucket n has requests. */
     uint64_t pending;
     /* Where ram_wait_next_request() is; only of its thread. */
@@ -98,8 +97,35 @@ static void request_page(RAMWaitBucket *bucket, RAMWaiter *w,
     w->queued = true;
     /* Pairs with the exchange in ram_wait_next_request(). */
     if (!qatomic_fetch_or(&ram_wait.pending, BIT_ULL(index))) {
-        ram_wait.notify(ram_wait.opaque);
+        ram_wait.resolver.notify(ram_wait.resolver.opaque);
     }
+}
+
+static bool sends_itself(const RAMWaiter *w)
+{
+    return w->sends && ram_wait.resolver.send;
+}
+
+/* Returns false if the page is present; else it may have to be requested. */
+static bool waiter_insert(RAMWaitBucket *bucket, RAMWaiter *w,
+                          unsigned int index)
+{
+    QEMU_LOCK_GUARD(&bucket->lock);
+    qatomic_set(&bucket->nr, bucket->nr + 1);
+    /*
+     * Be counted before looking at receivedmap; pairs with the barrier in
+     * ram_wait_page_present().
+     */
+    smp_mb();
+    if (!ram_wait_page_missing(w->rb, w->offset)) {
+        qatomic_set(&bucket->nr, bucket->nr - 1);
+        return false;
+    }
+    QTAILQ_INSERT_TAIL(&bucket->waiters, w, next);
+    if (!sends_itself(w)) {
+        request_page(bucket, w, index);
+    }
+    return true;
 }
 
 bool ram_wait_add(RAMWaiter *w)
@@ -118,20 +144,18 @@ bool ram_wait_add(RAMWaiter *w)
     w->queued = false;
     w->since_ns = qemu_clock_get_ns(QEMU_CLOCK_REALTIME);
 
-    QEMU_LOCK_GUARD(&bucket->lock);
-    qatomic_set(&bucket->nr, bucket->nr + 1);
-    /*
-     * Be counted before looking at receivedmap; pairs with the barrier in
-     * ram_wait_page_present().
-     */
-    smp_mb();
-    if (!ram_wait_page_missing(w->rb, w->offset)) {
-        qatomic_set(&bucket->nr, bucket->nr - 1);
+    if (!waiter_insert(bucket, w, index)) {
         return false;
     }
-    QTAILQ_INSERT_TAIL(&bucket->waiters, w, next);
-    request_page(bucket, w, index);
     trace_ram_wait_request(w->rb->idstr, w->offset, w->tid);
+    if (sends_itself(w) &&
+        !ram_wait.resolver.send(w, ram_wait.resolver.opaque)) {
+        QEMU_LOCK_GUARD(&bucket->lock);
+        /* The page can have come meanwhile. */
+        if (!w->present) {
+            request_page(bucket, w, index);
+        }
+    }
     return true;
 }
 
@@ -422,7 +446,7 @@ static void counters_reset(RAMWaitCounters *counters)
     }
 }
 
-void ram_wait_enable(void (*notify)(void *opaque), void *opaque)
+void ram_wait_enable(const RAMWaitResolver *resolver)
 {
     static bool initialized;
 
@@ -435,8 +459,7 @@ void ram_wait_enable(void (*notify)(void *opaque), void *opaque)
 
     counters_reset(&ram_wait.vcpus);
     counters_reset(&ram_wait.others);
-    ram_wait.notify = notify;
-    ram_wait.opaque = opaque;
+    ram_wait.resolver = *resolver;
     /*
      * Of the time before: hints at requests that were taken back before the
      * resolver came to them.  They would keep the first notify() from coming.

@@ -277,6 +277,7 @@ int kvm_userfault_handle_exit(CPUState *cpu, MemTxAttrs attrs, hwaddr gpa)
     RAMWaiter w = {
         .tid = cpu->thread_id,
         .event = &cpu->accel->event,
+        .sends = true,
     };
 
     WITH_RCU_READ_LOCK_GUARD() {

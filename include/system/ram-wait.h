@@ -48,6 +48,8 @@ typedef struct RAMWaiter RAMWaiter;
  * @wake: called once when the page is present, with a bucket's lock held: it
  *   must not block, take a lock or free the waiter
  * @opaque: for @wake
+ * @sends: its thread sends the request itself if nothing is in the way, see
+ *   RAMWaitResolver.send
  *
  * The rest is internal.  The memory is owned by the caller, who may read
  * @present without a lock: once it is true, nobody else looks at a waiter that
@@ -60,6 +62,7 @@ struct RAMWaiter {
     QemuEvent *event;
     void (*wake)(RAMWaiter *w);
     void *opaque;
+    bool sends;
 
     bool present;
     bool queued;
@@ -143,14 +146,27 @@ int64_t ram_wait_stuck_ns(void);
 void ram_wait_resolver(bool resolver);
 
 /**
- * ram_wait_enable: from now on, QEMU waits for missing pages
+ * struct RAMWaitResolver - who gets the pages
  *
  * @notify: called (in any thread, must not block) when there are requests for
  *   ram_wait_next_request() and there were none before
+ * @send: NULL, or called in the thread of a waiter that sends its own request,
+ *   without a lock of the RAM wait.  Must not block: returns false if it would
+ *   have to, and then the request is queued
+ * @opaque: for both
+ */
+typedef struct RAMWaitResolver {
+    void (*notify)(void *opaque);
+    bool (*send)(const RAMWaiter *w, void *opaque);
+    void *opaque;
+} RAMWaitResolver;
+
+/**
+ * ram_wait_enable: from now on, QEMU waits for missing pages
  *
  * Called with the BQL held and all vCPUs stopped.
  */
-void ram_wait_enable(void (*notify)(void *opaque), void *opaque);
+void ram_wait_enable(const RAMWaitResolver *resolver);
 
 /**
  * ram_wait_disable: all pages are present

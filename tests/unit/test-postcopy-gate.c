@@ -32,7 +32,7 @@ static void setup(void)
 {
     block = block_new("block", TARGET_SIZE, NR_PAGES);
     qatomic_set(&opened, 0);
-    ram_wait_enable(notify, NULL);
+    ram_wait_enable(&(RAMWaitResolver) { .notify = notify });
 }
 
 static void place(unsigned int page)

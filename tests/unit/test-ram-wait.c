@@ -83,10 +83,19 @@ static void notify(void *opaque)
     qemu_event_set(&notified.event);
 }
 
+/* What a waiter's own thread does for it; NULL: nothing. */
+static bool (*send_itself)(const RAMWaiter *w, void *opaque);
+
 static void enable(void)
 {
+    RAMWaitResolver resolver = {
+        .notify = notify,
+        .send = send_itself,
+        .opaque = &notified,
+    };
+
     qatomic_set(&notified.nr, 0);
-    ram_wait_enable(notify, &notified);
+    ram_wait_enable(&resolver);
 }
 
 static void disable(void)
@@ -596,6 +605,76 @@ static void test_notify(void)
     }
     disable();
     block_free(rb);
+}
+
+/* --- Waiters that send their requests themselves --- */
+
+static unsigned int sent;
+
+static bool send_it(const RAMWaiter *w, void *opaque)
+{
+    g_assert_true(opaque == &notified);
+    sent++;
+    return true;
+}
+
+static bool send_not(const RAMWaiter *w, void *opaque)
+{
+    sent++;
+    return false;
+}
+
+/* Without a lock: the page comes, and its waiter is woken, meanwhile. */
+static bool send_and_place(const RAMWaiter *w, void *opaque)
+{
+    place(w->rb, w->offset);
+    return false;
+}
+
+static void check_sends(bool (*send)(const RAMWaiter *w, void *opaque),
+                        bool sends, unsigned int nr_sent, bool queued,
+                        bool present)
+{
+    RAMBlock *rb = block_new_mapped("sends", TARGET_SIZE, 1);
+    RAMWaitRequest req;
+    Waiter waiter;
+
+    sent = 0;
+    send_itself = send;
+    enable();
+    waiter_init(&waiter, rb, 0);
+    waiter.w.sends = sends;
+    g_assert_true(waiter_add(&waiter));
+    g_assert_cmpuint(sent, ==, nr_sent);
+    g_assert_cmpuint(notified.nr, ==, queued);
+    g_assert_true(ram_wait_next_request(&req) == queued);
+    g_assert_true(waiter.w.present == present);
+    if (!present) {
+        place(rb, 0);
+    }
+    waiter_del(&waiter, true);
+
+    /* It is there: nothing to send. */
+    sent = 0;
+    waiter_init(&waiter, rb, 0);
+    waiter.w.sends = sends;
+    g_assert_false(waiter_add(&waiter));
+    g_assert_cmpuint(sent, ==, 0);
+    assert_no_request();
+    disable();
+    send_itself = NULL;
+    block_free(rb);
+}
+
+static void test_sends(void)
+{
+    check_sends(send_it, true, 1, false, false);
+    /* The link is not free. */
+    check_sends(send_not, true, 1, true, false);
+    check_sends(send_and_place, true, 0, false, true);
+    /* Others, and resolvers that can't. */
+    check_sends(send_it, false, 0, true, false);
+    check_sends(NULL, true, 0, true, false);
 }
 
 static void test_del_before(void)
@@ -1371,6 +1450,7 @@ int main(int argc, char **argv)
     g_test_add_func("/ram-wait/crowd", test_crowd);
     g_test_add_func("/ram-wait/many", test_many);
     g_test_add_func("/ram-wait/notify", test_notify);
+    g_test_add_func("/ram-wait/sends", test_sends);
     g_test_add_func("/ram-wait/del/before", test_del_before);
     g_test_add_func("/ram-wait/del/after", test_del_after);
     g_test_add_func("/ram-wait/huge", test_huge);
