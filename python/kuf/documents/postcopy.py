@@ -39,19 +39,21 @@ from kuf.report.figures import (
     postcopy_rate,
     ratio,
     rounds,
+    time_lost,
 )
 
 
 # In a record they are numbers; what they are made of is not kept.
 RATE = Figure('guest rate, pages/{s}', plain('guest_rate'), 1)
+LOST = Figure('guest time lost, {s}', plain('guest_time_lost'), -1)
 COST = Figure('instructions a page, downtime and postcopy',
               plain('instructions_per_page'), -1, whole=True)
 
 P50, P99 = LATENCY[:2]
-FIGURES = [DOWNTIME, LAST_PAGE, REQUESTS, P50, P99, RATE, CALLS, SWITCHES,
+FIGURES = [DOWNTIME, LAST_PAGE, LOST, REQUESTS, P50, P99, RATE, CALLS, SWITCHES,
            HUGE_AFTER, USERFAULTFD]
-INSTRUCTION_FIGURES = [P50, P99, DOWNTIME, LAST_PAGE, COST, REQUESTS, CALLS,
-                       SWITCHES]
+INSTRUCTION_FIGURES = [P50, P99, DOWNTIME, LAST_PAGE, LOST, COST, REQUESTS,
+                       CALLS, SWITCHES]
 
 NEW = {'kvm-userfault': 'KVM userfault',
        'kvm-userfault+preempt': 'KVM userfault, with preemption'}
@@ -94,6 +96,7 @@ def thin_run(run: Data) -> Data:
     return {**{name: run[name] for name in KEPT},
             'latency': {name: latency.get(name) for name in QUANTILES},
             'guest_rate': postcopy_rate(run),
+            'guest_time_lost': time_lost(run),
             'instructions_per_page': per_page(run)}
 
 
@@ -246,8 +249,10 @@ def cell(data: Any, figure: Figure, mode: str) -> str:
 
 
 def guest_table(data: Data, figures: List[Figure]) -> str:
-    """Figures by mode."""
+    """Figures by mode; a record can be older than a figure."""
     modes = data['modes']
+    figures = [figure for figure in figures
+               if any(figure.rounds(data, mode) for mode in modes)]
     return table(
         [f'median of {rounds_of(data)}', *modes],
         [[figure.label(data), *(cell(data, figure, mode) for mode in modes)]

@@ -24,7 +24,7 @@ from kuf.documents import (
 )
 from kuf.documents.sources import strings
 from kuf.paths import TOP
-from kuf.report.figures import postcopy_rate
+from kuf.report.figures import postcopy_rate, time_lost
 from kuf.virt import commands
 
 
@@ -225,9 +225,10 @@ class DigestsTest(unittest.TestCase):
         self.assertLess(len(json.dumps(thin)), len(json.dumps(report)) / 10)
         for old, new in zip(runs, thin['runs']):
             for figure in postcopy.FIGURES:
-                if figure is not postcopy.RATE:
+                if figure not in (postcopy.RATE, postcopy.LOST):
                     self.assertEqual(figure.find(old), figure.find(new))
             self.assertEqual(new['guest_rate'], postcopy_rate(old))
+            self.assertEqual(new['guest_time_lost'], time_lost(old))
 
 
 class ChartsTest(unittest.TestCase):

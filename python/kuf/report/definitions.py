@@ -34,6 +34,16 @@ DEFINITIONS: List[Definition] = [
         "From `RESUME` to the destination's `MIGRATION completed`.",
         ['postcopy_ms']),
     Definition(
+        'guest time lost',
+        'The work that the guest has not done, from the switch-over until it '
+        'is back at 95 % of its rate before the migration, as the time in '
+        'which it did so much before. Downtime and all waits are in it, and '
+        'whatever else slows it down.',
+        'From `rate`; back is when the mean of the second that follows is. A '
+        'guest that is not back before all its memory is verified has lost '
+        'what is missing by then.',
+        ['marks', 'rate']),
+    Definition(
         'requests',
         'Pages that the destination has asked for.',
         "The source's `postcopy-requests`.",
@@ -82,11 +92,12 @@ DEFINITIONS: List[Definition] = [
         'the mean is by time.',
         ['rate']),
     Definition(
-        'huge pages kept',
+        'memory in huge pages',
         "What the host maps of the guest's memory by huge pages when all "
-        'memory has arrived, of what it did before.',
-        '`/proc/PID/smaps_rollup`: of the source before, of the destination '
-        'after. None if nothing was huge before.',
+        'memory has arrived.',
+        '`/proc/PID/smaps_rollup` of the destination; `huge_before_kb` is of '
+        "the source. That was the destination of the mode before, so that what "
+        'one of them has is no measure of the other.',
         ['huge_before_kb', 'huge_after_kb']),
     Definition(
         'memory verified',

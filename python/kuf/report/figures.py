@@ -21,6 +21,11 @@ from kuf.modes import uses_kvm_userfault
 
 SCHEMA = 1
 
+# A guest is back when it does this share of what it did before, on an average
+# of so many ms.
+BACK = 0.95
+BACK_FOR = 1000
+
 # As in the JSON: all of it, and a migration.
 Data = Dict[str, Any]
 Run = Dict[str, Any]
@@ -130,6 +135,39 @@ def rate_before(run: Run) -> Optional[float]:
     return mean_rate(run.get('rate') or [], float('-inf'), start)
 
 
+def time_back(points: List[List[float]], resumed: float,
+              wanted: float) -> float:
+    """
+    When a guest's rate is what was wanted again, for a while; if it never is,
+    the end of what is known.
+    """
+    last = points[-1][0]
+    for when, _ in points:
+        if resumed <= when <= last - BACK_FOR:
+            rate = mean_rate(points, when, when + BACK_FOR)
+            if rate is not None and rate >= wanted:
+                return when
+    return last
+
+
+def time_lost(run: Run) -> Optional[float]:
+    """
+    The guest's progress that is missing from the switch-over until it is back,
+    as seconds of its rate before.
+    """
+    points = run.get('rate') or []
+    before = rate_before(run)
+    stopped = number(run, 'marks', 'stopped')
+    resumed = number(run, 'marks', 'resumed')
+    if not points or not before or stopped is None or resumed is None:
+        return None
+    back = time_back(points, resumed, BACK * before)
+    rate = mean_rate(points, stopped, back)
+    if rate is None:
+        return None
+    return (1 - rate / before) * (back - stopped) / 1000
+
+
 def percent(part: Optional[float], whole: Optional[float]) -> Optional[float]:
     """A share, if there is something to share."""
     return 100 * part / whole if part is not None and whole else None
@@ -200,20 +238,21 @@ RATE = [
     Figure('guest rate, % of before',
            lambda run: percent(postcopy_rate(run), rate_before(run)), 1),
 ]
-HUGE = Figure('huge pages kept, %', lambda run: percent(
-    number(run, 'huge_after_kb'), number(run, 'huge_before_kb')), 1)
+LOST = Figure('guest time lost, {s}', time_lost, -1)
+HUGE = Figure('memory in huge pages, %', lambda run: percent(
+    number(run, 'huge_after_kb'), number(run, 'memory_kb')), 1)
 HUGE_AFTER = Figure('huge pages after, MB', scaled(1024, 'huge_after_kb'),
                     whole=True)
 REQUESTS = Figure('requests', plain('requests'), whole=True)
 VERIFIED = Figure('memory verified, pages', plain('verified_pages'),
                   whole=True)
 
-FIGURES = [DOWNTIME, LAST_PAGE, FAULTS, *LATENCY, CALLS, USERFAULTFD, SWITCHES,
-           *RATE, HUGE, VERIFIED]
+FIGURES = [DOWNTIME, LAST_PAGE, LOST, FAULTS, *LATENCY, CALLS, USERFAULTFD,
+           SWITCHES, *RATE, HUGE, VERIFIED]
 
 # What the table of all runs has.
 RUN_FIGURES = [
-    Figure('precopy, {ms}', plain('precopy_ms')), DOWNTIME, LAST_PAGE,
+    Figure('precopy, {ms}', plain('precopy_ms')), DOWNTIME, LAST_PAGE, LOST,
     Figure('pages placed', plain('pages_placed'), whole=True),
     REQUESTS, FAULTS,
     Figure('waits of devices', plain('ram_waits'), whole=True),

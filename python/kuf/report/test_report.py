@@ -216,8 +216,8 @@ class Screen(unittest.TestCase):
         self.assertEqual(row(text, 'system calls'),
                          ['1.19', '1.19', '0.129', '0.129'])
         self.assertEqual(row(text, 'userfaultfd calls'), ['1', '1', '0', '0'])
-        self.assertEqual(row(text, 'huge pages kept'),
-                         ['6.00', '6.00', '92.0', '92.0'])
+        self.assertEqual(row(text, 'memory in huge pages'),
+                         ['4.69', '4.69', '71.9', '71.9'])
         self.assertEqual(row(text, 'memory verified'), ['20,480'] * 4)
 
     def test_rate(self) -> None:
@@ -231,6 +231,31 @@ class Screen(unittest.TestCase):
         text = screen.summary(data)
         self.assertEqual(row(text, 'guest rate, pages/s'), ['40.0'] * 2)
         self.assertEqual(row(text, 'guest rate, % of'), ['20.0'] * 2)
+
+    def lost(self, points: List[List[float]]) -> float:
+        """What such a guest has lost, in seconds."""
+        run = synthetic_run('userfaultfd', 1)
+        run['rate'] = [[-5000, 100], [-3000, 100], [-500, 50], *points]
+        run['marks'] = {'start': -3000.0, 'stopped': -500, 'resumed': 0,
+                        'completed': 900}
+        found = figures.time_lost(run)
+        assert found is not None
+        return round(found, 6)
+
+    def test_time_lost(self) -> None:
+        """Work that was not done, from the stop until it is as before."""
+        # Down for 0.5 s, and half as fast for 1 s.
+        self.assertEqual(self.lost([[0, 0], [1000, 50], [3000, 100]]), 1)
+        # 95 % is as before, 94 % is not.
+        self.assertEqual(self.lost([[0, 0], [1000, 50], [3000, 95]]), 1)
+        self.assertEqual(self.lost([[0, 0], [1000, 50], [3000, 94]]), 1.12)
+        # A moment is not enough: it has to last.
+        self.assertEqual(self.lost([[0, 0], [500, 0], [600, 100], [1000, 0],
+                                    [1500, 100], [3000, 100]]), 1.4)
+        # It is never back.
+        self.assertEqual(self.lost([[0, 0], [4000, 25]]), 3.5)
+        # It was only down.
+        self.assertEqual(self.lost([[0, 0], [4000, 100]]), 0.5)
 
     def test_emulated(self) -> None:
         """It says what times are."""
@@ -251,7 +276,7 @@ class Screen(unittest.TestCase):
         text = screen.summary(without_numbers())
         for label in ('vCPU faults', 'latency p50', 'latency max',
                       'system calls', 'userfaultfd calls', 'context switches',
-                      'guest rate', 'huge pages kept'):
+                      'guest rate', 'guest time lost'):
             self.assertEqual(row(text, label), ['-', '-'])
         self.assertIn('PASS', text)
 
