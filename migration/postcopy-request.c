@@ -61,9 +61,9 @@ static bool is_free(QEMUFile *f)
 static bool can_send(MigrationIncomingState *mis)
 {
     /*
-     * Acquire: the state was set after to_src_file and last_rb, see the handling
-     * of RESUME.  It sends all of the tree after its acknowledgement: also what
-     * was sent before that.
+     * Acquire: the state was set after to_src_file and last_rb, see the
+     * handling of RESUME.  It sends all of the tree after its acknowledgement:
+     * also what was sent before that.
      */
     return is_open && qatomic_load_acquire(&mis->state) ==
                           MIGRATION_STATUS_POSTCOPY_ACTIVE &&

@@ -6,7 +6,12 @@ what is built, checkpatch passes, and each patch builds with those before it.
 
 import re
 import subprocess
-from typing import List
+from typing import (
+    List,
+    Optional,
+    Sequence,
+    TypeVar,
+)
 
 from kuf.build import mail, series, stamp
 from kuf.build.fold import fold
@@ -14,6 +19,8 @@ from kuf.build.per_patch import BUILDS
 from kuf.build.tree import Tree
 from kuf.cli import Failure
 
+
+T = TypeVar('T')
 
 # Files that a compiler or a generator reads; a patch without one needs no
 # build.
@@ -74,17 +81,30 @@ def _checkpatch(tree: Tree, *args: object) -> bool:
         cwd=tree.path, check=False).returncode == 0
 
 
+def _odd(tree: Tree, options: Sequence[str],
+         files: Sequence[T]) -> Optional[T]:
+    """
+    The first file that checkpatch has something to say about.  Most of its time
+    is its start, so that it is asked about all of them at once.
+    """
+    if not files or _checkpatch(tree, *options, *files):
+        return None
+    return next((file for file in files
+                 if not _checkpatch(tree, *options, file)), files[0])
+
+
 def check_style(tree: Tree) -> None:
     """checkpatch of the base, over the patches and the overlay's files."""
-    for patch in tree.patches():
-        if not _checkpatch(tree, *CHECKPATCH[tree.name], patch):
-            raise Failure('checkpatch has something to say about '
-                          f'{tree.kind.series}/{patch.name}; correct the '
-                          'commit and export')
-    for name in tree.overlay_files():
-        # By its path in QEMU: some rules are only for some folders.
-        if name.endswith(CHECKED) and not _checkpatch(tree, '-f', name):
-            raise Failure(f'checkpatch has something to say about {name}')
+    patch = _odd(tree, CHECKPATCH[tree.name], tree.patches())
+    if patch:
+        raise Failure('checkpatch has something to say about '
+                      f'{tree.kind.series}/{patch.name}; correct the commit '
+                      'and export')
+    # By its path in QEMU: some rules are only for some folders.
+    name = _odd(tree, ['-f'], [name for name in tree.overlay_files()
+                               if name.endswith(CHECKED)])
+    if name:
+        raise Failure(f'checkpatch has something to say about {name}')
     print(f'{tree.kind.title}: checkpatch passes', flush=True)
 
 
