@@ -352,9 +352,11 @@ void postcopy_fault_print_info(Monitor *mon, const PostcopyFaultInfo *info)
     if (!stats) {
         return;
     }
-    monitor_printf(mon, "vcpu faults: %" PRIu64 "\n", stats->vcpu_faults);
+    monitor_printf(mon, "vcpu faults: %" PRIu64 ", waited %" PRIu64 " us\n",
+                   stats->vcpu_faults, stats->vcpu_wait);
     print_histogram(mon, "vcpu fault latency", stats->vcpu_latency);
-    monitor_printf(mon, "ram waits: %" PRIu64 "\n", stats->ram_waits);
+    monitor_printf(mon, "ram waits: %" PRIu64 ", waited %" PRIu64 " us\n",
+                   stats->ram_waits, stats->ram_wait);
     print_histogram(mon, "ram wait latency", stats->ram_wait_latency);
     monitor_printf(mon, "put off: %" PRIu64 "\n", stats->put_off);
     monitor_printf(mon, "eager pages: %" PRIu64 ", waited %" PRIu64 " us\n",

@@ -510,8 +510,10 @@ static void kuf_fill_info(PostcopyFaultInfo *info)
 
     ram_wait_stats(&waits);
     stats->vcpu_faults = waits.vcpu_waits;
+    stats->vcpu_wait = waits.vcpu_ns / 1000;
     stats->vcpu_latency = histogram(waits.vcpu_latency);
     stats->ram_waits = waits.waits;
+    stats->ram_wait = waits.ns / 1000;
     stats->ram_wait_latency = histogram(waits.latency);
     stats->put_off = postcopy_gate_put_off();
     stats->eager_pages = kuf.eager_pages;

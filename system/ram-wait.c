@@ -43,6 +43,7 @@ typedef struct RAMWaitBucket {
 
 typedef struct RAMWaitCounters {
     Stat64 waits;
+    Stat64 ns;
     Stat64 latency[RAM_WAIT_LATENCY_BUCKETS];
 } RAMWaitCounters;
 
@@ -310,19 +311,32 @@ static QemuEvent *thread_event(void)
     return &te->event;
 }
 
-static void count_wait(RAMWaitCounters *counters, const RAMWaiter *w)
+static void count_page(RAMWaitCounters *counters, int64_t ns)
 {
-    int64_t ns = qemu_clock_get_ns(QEMU_CLOCK_REALTIME) - w->since_ns;
     unsigned int bucket = 63 - clz64(MAX(ns / 1000, 1));
 
     bucket = MIN(bucket, RAM_WAIT_LATENCY_BUCKETS - 1);
     stat64_add(&counters->latency[bucket], 1);
 }
 
+/* A thread can wait for several pages at once. */
+static void count_wait(RAMWaitCounters *counters, int64_t ns)
+{
+    stat64_add(&counters->waits, 1);
+    stat64_add(&counters->ns, ns);
+}
+
+static int64_t ns_since(int64_t ns)
+{
+    return qemu_clock_get_ns(QEMU_CLOCK_REALTIME) - ns;
+}
+
 void ram_wait_count_vcpu(const RAMWaiter *w)
 {
-    stat64_add(&ram_wait.vcpus.waits, 1);
-    count_wait(&ram_wait.vcpus, w);
+    int64_t ns = ns_since(w->since_ns);
+
+    count_page(&ram_wait.vcpus, ns);
+    count_wait(&ram_wait.vcpus, ns);
 }
 
 /* Queue a waiter for each missing page from *@offset on, as far as they go. */
@@ -386,7 +400,7 @@ static void wait_batch(RAMWaiter *w, unsigned int n, QemuEvent *event)
             qemu_event_wait(event);
         }
         ram_wait_del(waiter);
-        count_wait(&ram_wait.others, waiter);
+        count_page(&ram_wait.others, ns_since(waiter->since_ns));
     }
     blocked_end();
 }
@@ -398,7 +412,7 @@ void ram_wait_for_slow(RAMBlock *rb, ram_addr_t offset, ram_addr_t length)
     ram_addr_t end = offset + length;
     QemuEvent *event;
     ram_addr_t next;
-    bool waited = false;
+    int64_t since_ns = 0;
     unsigned int n;
 
     assert(!thread_is_resolver);
@@ -428,12 +442,12 @@ void ram_wait_for_slow(RAMBlock *rb, ram_addr_t offset, ram_addr_t length)
 
     event = thread_event();
     while ((n = add_batch(w, rb, &next, end, event))) {
-        waited = true;
+        since_ns = since_ns ?: w[0].since_ns;
         wait_batch(w, n, event);
     }
 
-    if (waited) {
-        stat64_add(&ram_wait.others.waits, 1);
+    if (since_ns) {
+        count_wait(&ram_wait.others, ns_since(since_ns));
         trace_ram_wait_done(rb->idstr, offset, length);
     }
 }
@@ -441,6 +455,7 @@ void ram_wait_for_slow(RAMBlock *rb, ram_addr_t offset, ram_addr_t length)
 static void counters_reset(RAMWaitCounters *counters)
 {
     stat64_init(&counters->waits, 0);
+    stat64_init(&counters->ns, 0);
     for (int i = 0; i < RAM_WAIT_LATENCY_BUCKETS; i++) {
         stat64_init(&counters->latency[i], 0);
     }
@@ -479,10 +494,11 @@ void ram_wait_disable(void)
     synchronize_rcu();
 }
 
-static void counters_read(const RAMWaitCounters *counters,
-                          uint64_t *waits, uint64_t *latency)
+static void counters_read(const RAMWaitCounters *counters, uint64_t *waits,
+                          uint64_t *ns, uint64_t *latency)
 {
     *waits = stat64_get(&counters->waits);
+    *ns = stat64_get(&counters->ns);
     for (int i = 0; i < RAM_WAIT_LATENCY_BUCKETS; i++) {
         latency[i] = stat64_get(&counters->latency[i]);
     }
@@ -490,6 +506,7 @@ static void counters_read(const RAMWaitCounters *counters,
 
 void ram_wait_stats(RAMWaitStats *stats)
 {
-    counters_read(&ram_wait.vcpus, &stats->vcpu_waits, stats->vcpu_latency);
-    counters_read(&ram_wait.others, &stats->waits, stats->latency);
+    counters_read(&ram_wait.vcpus, &stats->vcpu_waits, &stats->vcpu_ns,
+                  stats->vcpu_latency);
+    counters_read(&ram_wait.others, &stats->waits, &stats->ns, stats->latency);
 }

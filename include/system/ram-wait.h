@@ -199,11 +199,14 @@ void ram_wait_page_present(RAMBlock *rb, ram_addr_t offset);
  *
  * @vcpu_waits, @waits: how often vCPUs outside of KVM_RUN, and others, had to
  *   wait for pages
+ * @vcpu_ns, @ns: how long, all of these waits together
  * @vcpu_latency, @latency: how long each page took, log2 of microseconds
  */
 typedef struct RAMWaitStats {
     uint64_t vcpu_waits;
     uint64_t waits;
+    uint64_t vcpu_ns;
+    uint64_t ns;
     uint64_t vcpu_latency[RAM_WAIT_LATENCY_BUCKETS];
     uint64_t latency[RAM_WAIT_LATENCY_BUCKETS];
 } RAMWaitStats;

@@ -1161,20 +1161,27 @@ static void test_stats(void)
     RAMWaitStats stats;
     RAMWaitRequest req;
     Waiter waiter;
+    int64_t begin_ns;
     Access *a;
 
     enable();
+    begin_ns = g_get_monotonic_time() * 1000;
     a = access_start(rb, TARGET_SIZE, 5 * TARGET_SIZE);
     for (int i = 0; i < 5; i++) {
         take_request();
     }
+    g_usleep(2000);
     place_all(rb);
     access_end(a);
     ram_wait_for(rb, 0, 8 * TARGET_SIZE);
     ram_wait_stats(&stats);
     g_assert_cmpuint(stats.waits, ==, 1);
     g_assert_cmpuint(sum(stats.latency), ==, 5);
+    /* Once for all pages: it waited for them at the same time. */
+    g_assert_cmpuint(stats.ns, >=, 2000000);
+    g_assert_cmpuint(stats.ns, <, g_get_monotonic_time() * 1000 - begin_ns);
     g_assert_cmpuint(stats.vcpu_waits, ==, 0);
+    g_assert_cmpuint(stats.vcpu_ns, ==, 0);
     g_assert_cmpuint(sum(stats.vcpu_latency), ==, 0);
     disable();
 
@@ -1187,13 +1194,16 @@ static void test_stats(void)
     waiter_init(&waiter, rb, 0);
     g_assert_true(waiter_add(&waiter));
     g_assert_true(ram_wait_next_request(&req));
+    g_usleep(2000);
     place(rb, 0);
     ram_wait_count_vcpu(&waiter.w);
     waiter_del(&waiter, true);
     ram_wait_stats(&stats);
     g_assert_cmpuint(stats.vcpu_waits, ==, 1);
+    g_assert_cmpuint(stats.vcpu_ns, >=, 2000000);
     g_assert_cmpuint(sum(stats.vcpu_latency), ==, 1);
     g_assert_cmpuint(stats.waits, ==, 0);
+    g_assert_cmpuint(stats.ns, ==, 0);
     g_assert_cmpuint(sum(stats.latency), ==, 0);
     disable();
     block_free(rb);
