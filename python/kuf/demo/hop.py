@@ -251,6 +251,10 @@ class Hop:
         stats = info.get('kvm-userfault', {})
         self.result['vcpu_faults'] = stats.get('vcpu-faults')
         self.result['ram_waits'] = stats.get('ram-waits')
+        self.result['waits_ms'] = {
+            name: stats[field] / 1000 for name, field in (
+                ('vcpu', 'vcpu-wait'), ('device', 'ram-wait'),
+                ('before_devices', 'eager-wait'))} if stats else None
 
     def verify(self) -> None:
         """The guest has checked its memory since all of it has arrived."""

@@ -55,6 +55,13 @@ DEFINITIONS: List[Definition] = [
         "The destination's `query-migrate`, `postcopy-fault`.",
         ['vcpu_faults', 'ram_waits']),
     Definition(
+        'waited',
+        'How long that was, all waits together: of vCPUs; of QEMU for '
+        'devices; and before it loads the devices, for pages that they are '
+        'loaded with, which is a part of downtime. vCPUs wait side by side.',
+        'The same.',
+        ['waits_ms']),
+    Definition(
         'latency',
         "How long the guest's own accesses took, by its clock, during "
         'postcopy; those from 32 {us} on.',

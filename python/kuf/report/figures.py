@@ -247,6 +247,12 @@ REQUESTS = Figure('requests', plain('requests'), whole=True)
 VERIFIED = Figure('memory verified, pages', plain('verified_pages'),
                   whole=True)
 
+WAITS = [
+    Figure('vCPUs waited, {ms}', plain('waits_ms', 'vcpu')),
+    Figure('devices waited, {ms}', plain('waits_ms', 'device')),
+    Figure('waited before devices, {ms}', plain('waits_ms', 'before_devices')),
+]
+
 FIGURES = [DOWNTIME, LAST_PAGE, LOST, FAULTS, *LATENCY, CALLS, USERFAULTFD,
            SWITCHES, *RATE, HUGE, VERIFIED]
 
@@ -256,6 +262,7 @@ RUN_FIGURES = [
     Figure('pages placed', plain('pages_placed'), whole=True),
     REQUESTS, FAULTS,
     Figure('waits of devices', plain('ram_waits'), whole=True),
+    *WAITS,
     *LATENCY,
     Figure('accesses over 1 {ms}', lambda run: float(len(run['stalls']))
            if run.get('stalls') is not None else None, whole=True),

@@ -78,6 +78,8 @@ def synthetic_run(mode: str, number: int) -> Dict[str, Any]:
         'requests': 2000 + 100 * number,
         'vcpu_faults': 2050 + number if new else None,
         'ram_waits': 55 if new else None,
+        'waits_ms': {'vcpu': 301.5, 'device': 7, 'before_devices': 12}
+        if new else None,
         'latency': {'buckets': buckets, 'p50_ns': centre, 'p99_ns': 7 * centre,
                     'max_ns': 30 * centre},
         'stalls': [[120.0, 1200]],
@@ -131,7 +133,8 @@ def without_numbers() -> Dict[str, Any]:
     """A report in which all that may be missing is missing."""
     data = synthetic(TWO)
     for run in data['runs']:
-        run.update(vcpu_faults=None, ram_waits=None, latency=None,
+        run.update(vcpu_faults=None, ram_waits=None, waits_ms=None,
+                   latency=None,
                    syscalls=None, syscalls_per_page=None,
                    userfaultfd_calls=None, rate=[], stalls=[],
                    context_switches=None, huge_before_kb=0, huge_after_kb=0)
