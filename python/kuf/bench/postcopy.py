@@ -129,9 +129,9 @@ def migrate(folder: Path, todo: List[Guest], count: int, again: bool) -> None:
             continue
         output = folder / guest.name
         print(f'{guest.name}, {index} of {len(todo)}', flush=True)
-        if process.run([TOP / 'demo/run', '--kernel', 'default', '--modes',
-                        'all', '--rounds', str(count), '--output', output,
-                        '--timeout', '3600', *guest.options.split()]):
+        if process.run([TOP / 'demo/run', '--modes', 'all', '--rounds',
+                        str(count), '--output', output, '--timeout', '3600',
+                        *guest.options.split()]):
             raise Failure(f'{guest.name} failed; see above, and {output}/logs')
 
 

@@ -6,6 +6,7 @@ Nothing here stops a thread that is counted.  What this machine can't count, or
 not for this user, is None.
 """
 
+import os
 from pathlib import Path
 import re
 from typing import (
@@ -18,8 +19,13 @@ from typing import (
 from kuf.architectures import native
 
 
-TRIGGER = Path('/sys/kernel/tracing/events/raw_syscalls/sys_enter/trigger')
+TRACING = Path('/sys/kernel/tracing')
+TRIGGER = TRACING / 'events/raw_syscalls/sys_enter/trigger'
 HISTOGRAM = 'hist:keys=common_pid,id:size=8192'
+
+# The two ways to a userfaultfd.
+DEVICE = '/dev/userfaultfd'
+SYSCALL = 'syscalls/sys_enter_userfaultfd'
 
 # Threads of QEMU by name, and what they are for postcopy.
 PLACING = re.compile(r'mig/dst/(listen|preempt|fault)')
@@ -111,10 +117,14 @@ class Threads:
                 int(fields['voluntary_ctxt_switches']),
                 int(fields['nonvoluntary_ctxt_switches']))
 
-    def total(self) -> Tuple[int, int]:
-        """Voluntary and involuntary context switches, of all threads."""
-        return (sum(v for v, _ in self.switches.values()),
-                sum(i for _, i in self.switches.values()))
+    def by_role(self) -> Dict[str, Tuple[int, int]]:
+        """Voluntary and involuntary context switches."""
+        result = {'placing': (0, 0), 'vcpu': (0, 0), 'other': (0, 0)}
+        for tid, (voluntary, involuntary) in self.switches.items():
+            before = result[role(self.names[tid])]
+            result[role(self.names[tid])] = (before[0] + voluntary,
+                                             before[1] + involuntary)
+        return result
 
 
 def huge_kb(pid: int) -> int:
@@ -125,19 +135,73 @@ def huge_kb(pid: int) -> int:
         r'Private_Hugetlb): +(\d+) kB', rollup, re.M))
 
 
-def userfaultfd_tracer(log: Path) -> List[str]:
+class UserfaultfdCalls:
     """
-    A wrapper of a command which writes down all ways to a userfaultfd.
+    How often a command, with all its threads and children, has asked for a
+    userfaultfd.
 
-    Only these calls stop a thread; the command keeps its process number.
+    strace would stop all of the threads that it follows at each of their system
+    calls: its seccomp filter is of use only to those that have made one of the
+    calls that it looks for.
     """
-    return ['strace', '-D', '-f', '--seccomp-bpf', '-qq', '-o', str(log),
-            '-e', 'trace=userfaultfd,open,openat,openat2']
 
+    def __init__(self, name: str) -> None:
+        # A name that nothing else in the kernel's tracer has.
+        self.name = f'kuf_{os.getpid()}_{name}'
+        self.instance = TRACING / 'instances' / self.name
+        self.active = False
 
-def userfaultfd_calls(log: Path) -> Optional[int]:
-    """How often a traced command asked for a userfaultfd."""
-    if not log.exists():
-        return None
-    return len(re.findall(r'userfaultfd\(|"/dev/userfaultfd"',
-                          log.read_text(errors='replace')))
+    def start(self) -> None:
+        """Look from now on."""
+        try:
+            # What is opened, where the kernel has its name already.
+            self._probe(f'p:{self.name}/open do_filp_open '
+                        'name=+0(+0($arg2)):string')
+            self.instance.mkdir()
+            self._write('options/event-fork', '1')
+            # Nobody's yet: with no number it would be all commands'.
+            self._write('set_event_pid', '0')
+            self._write(f'events/{self.name}/open/filter',
+                        f'name == "{DEVICE}"')
+            self._write(f'events/{self.name}/open/enable', '1')
+            # A kernel without userfaultfd() does not know of its calls.
+            if (self.instance / 'events' / SYSCALL).exists():
+                self._write(f'events/{SYSCALL}/enable', '1')
+            self.active = True
+        except OSError:
+            self.close()  # no such kernel, or not for this user
+
+    def wrapper(self) -> List[str]:
+        """What to put before the command, which keeps its process number."""
+        return ['sh', '-c', f'echo $$ >{self.instance}/set_event_pid && '
+                'exec "$@"', 'sh'] if self.active else []
+
+    def count(self) -> Optional[int]:
+        """How often so far; None if nobody looked."""
+        if not self.active:
+            return None
+        lines = (self.instance / 'trace').read_text(errors='replace')
+        return sum(not line.startswith('#') for line in lines.splitlines())
+
+    def close(self) -> None:
+        """Look no more."""
+        self.active = False
+        try:
+            if self.instance.exists():
+                self._write(f'events/{self.name}/open/enable', '0')
+                self.instance.rmdir()
+            self._probe(f'-:{self.name}/open')
+        except OSError:
+            pass  # there is none
+
+    def _write(self, name: str, text: str) -> None:
+        (self.instance / name).write_text(f'{text}\n', encoding='ascii')
+
+    @staticmethod
+    def _probe(text: str) -> None:
+        # What is truncated loses all probes, and nothing there can be sought.
+        probes = os.open(TRACING / 'kprobe_events', os.O_WRONLY)
+        try:
+            os.write(probes, f'{text}\n'.encode('ascii'))
+        finally:
+            os.close(probes)

@@ -8,7 +8,6 @@ from datetime import datetime, timezone
 import os
 from pathlib import Path
 import re
-import shutil
 import tempfile
 from typing import Any, Dict, List
 
@@ -60,9 +59,9 @@ class Chain:
         self.sides += 1
         name = f'{number}-{name}'
         serial = Console(self.job / f'console-{number}')
-        trace = self.logs / f'{name}.strace'
-        tracer = (counters.userfaultfd_tracer(trace)
-                  if shutil.which('strace') else [])
+        calls = counters.UserfaultfdCalls(str(number))
+        calls.start()
+        self.stack.callback(calls.close)
         side = Side(name, self.job, self.logs, guest=GUEST,
                     append='guest.modules=virtio_blk,virtio_net '
                     f'guest.console=vport0p1 guest.work={self.scenario.work}',
@@ -72,10 +71,10 @@ class Chain:
                           *self.machine_args(),
                           # What the kernel has to say.
                           '-serial', f'file:{self.logs}/{name}.kernel', *more],
-                    wrapper=[*self.network.wrapper(number),
-                             *self.ordinary, *tracer],
+                    wrapper=[*calls.wrapper(), *self.network.wrapper(number),
+                             *self.ordinary],
                     qemu=self.scenario.qemu, guest_console=serial,
-                    trace=trace)
+                    userfaultfd=calls)
         self.stack.callback(side.shutdown, hard=True)
         return side
 

@@ -3,7 +3,6 @@
 One migration by postcopy, from a QEMU with a guest to a new one.
 """
 
-from pathlib import Path
 import time
 from typing import (
     Any,
@@ -13,6 +12,7 @@ from typing import (
     List,
     NamedTuple,
     Optional,
+    Tuple,
 )
 
 from kuf.demo import console, counters
@@ -40,11 +40,11 @@ class Link(NamedTuple):
 class Side(GuestMachine):
     """One QEMU of a chain of migrations, with all that belongs to it."""
 
-    def __init__(self, *args: Any, guest_console: Console, trace: Path,
-                 **kwargs: Any):
+    def __init__(self, *args: Any, guest_console: Console,
+                 userfaultfd: counters.UserfaultfdCalls, **kwargs: Any):
         super().__init__(*args, **kwargs)
         self.console = guest_console
-        self.trace = trace
+        self.userfaultfd = userfaultfd
         self.events_seen: Dict[str, float] = {}
 
     def look(self) -> None:
@@ -103,7 +103,7 @@ class Hop:
         self.start = self.resumed = self.completed = 0.0
         # What had been counted before that.
         self.sent_before = 0
-        self.switches_before = (0, 0)
+        self.switches_before: Dict[str, Tuple[int, int]] = {}
 
     def run(self) -> Dict[str, Any]:
         """Do it; what it cost is as in the report, see docs/demo-report.md."""
@@ -195,7 +195,7 @@ class Hop:
         self.wait(self.source, 'migration postcopy-active')
         self.resumed = self.wait(self.destination, 'RESUME')
         self.threads.look()
-        self.switches_before = self.threads.total()
+        self.switches_before = self.threads.by_role()
         self.completed = self.wait(self.destination, 'migration completed')
         self.wait(self.source, 'migration completed')
         if self.completed <= self.resumed:
@@ -224,8 +224,7 @@ class Hop:
             requests=ram['postcopy-requests'],
             syscalls=calls,
             syscalls_per_page=placing / placed if calls and placed else None,
-            userfaultfd_calls=counters.userfaultfd_calls(
-                self.destination.trace),
+            userfaultfd_calls=self.destination.userfaultfd.count(),
             context_switches=self.context_switches(placed),
             huge_after_kb=counters.huge_kb(self.destination.get_pid() or 0),
             marks={name: (when - self.resumed) * 1000 for name, when in (
@@ -236,9 +235,13 @@ class Hop:
     def context_switches(self, placed: int) -> Dict[str, Any]:
         """From the start of the guest until all memory has arrived."""
         assert self.threads
-        voluntary, involuntary = (now - before for now, before in zip(
-            self.threads.total(), self.switches_before))
+        by_role = {
+            role: [now - before for now, before in zip(
+                counts, self.switches_before[role])]
+            for role, counts in self.threads.by_role().items()}
+        voluntary, involuntary = map(sum, zip(*by_role.values()))
         return {'voluntary': voluntary, 'involuntary': involuntary,
+                'by_role': by_role,
                 'per_page': (voluntary + involuntary) / placed
                 if placed else None}
 

@@ -4,7 +4,6 @@
 from pathlib import Path
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 import unittest
@@ -135,31 +134,15 @@ class Counters(unittest.TestCase):
                            ('qemu-system-x86', 'other')):
             self.assertEqual(counters.role(name), role)
 
-    def test_userfaultfd(self) -> None:
-        """Both ways to one are counted, other files are not."""
-        with tempfile.TemporaryDirectory() as job:
-            log = Path(job) / 'strace'
-            self.assertIsNone(counters.userfaultfd_calls(log))
-            subprocess.run(
-                [*counters.userfaultfd_tracer(log), sys.executable, '-c',
-                 'import ctypes, os\n'
-                 'ctypes.CDLL(None).syscall(323, 0)\n'
-                 'try: os.open("/dev/userfaultfd", os.O_RDWR)\n'
-                 'except OSError: pass\n'
-                 'open("/dev/null").close()'], check=True)
-            # The tracer ends after what it traces.
-            for _ in range(100):
-                if counters.userfaultfd_calls(log) == 2:
-                    break
-                time.sleep(0.05)
-            self.assertEqual(counters.userfaultfd_calls(log), 2)
-
     def test_threads(self) -> None:
         """This one is there, and has been switched."""
         threads = counters.Threads('self')
         threads.look()
         self.assertTrue(threads.names)
-        self.assertGreater(sum(threads.total()), 0)
+        switches = threads.by_role()
+        self.assertGreater(sum(switches['other']), 0)
+        self.assertEqual(switches['placing'], (0, 0))
+        self.assertEqual(switches['vcpu'], (0, 0))
 
     def test_unseen(self) -> None:
         """Threads that nobody saw have not called nothing."""

@@ -227,8 +227,8 @@ def verdict() -> str:
             f"{data['migrations']} migrations the guest "
             'found all of its memory as it had written it, in '
             f"{data['checked_pages']:,} checks of pages after the switch-over. "
-            "By strace, over the destinations' whole lives, KVM userfault "
-            f"made {calls['kvm-userfault']} userfaultfd calls, and "
+            "Over the destinations' whole lives, KVM userfault made "
+            f"{calls['kvm-userfault']} userfaultfd calls, and "
             f"userfaultfd {calls['userfaultfd']}.")
 
 

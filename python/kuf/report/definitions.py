@@ -82,8 +82,9 @@ DEFINITIONS: List[Definition] = [
         'userfaultfd calls',
         'Attempts of the destination to get a userfaultfd, in all of its '
         'life.',
-        '`strace` watches for `userfaultfd()`, and for `/dev/userfaultfd` to '
-        'be opened; seccomp lets all other calls pass.',
+        "The kernel's tracer notes each `userfaultfd()`, and each "
+        '`/dev/userfaultfd` that is opened, by a probe of `do_filp_open()`; no '
+        'thread is stopped for it.',
         ['userfaultfd_calls']),
     Definition(
         'context switches a page',
