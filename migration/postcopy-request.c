@@ -110,7 +110,7 @@ bool postcopy_request_now(MigrationIncomingState *mis, RAMBlock *rb,
 {
     bool done;
 
-    assert(QEMU_IS_ALIGNED(start, postcopy_piece_size(rb)));
+    assert(QEMU_IS_ALIGNED(start, qemu_target_page_size()));
     if (qemu_mutex_trylock(&mis->rp_mutex)) {
         return false;
     }
