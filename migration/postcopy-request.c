@@ -9,6 +9,7 @@
 #include "qemu/osdep.h"
 #include <poll.h>
 #include "exec/ramblock.h"
+#include "exec/target_page.h"
 #include "io/channel-file.h"
 #include "io/channel-socket.h"
 #include "io/channel-tls.h"

@@ -11,11 +11,12 @@ import re
 import tempfile
 from typing import Any, Dict, List
 
-from kuf.demo import backing, counters, network
+from kuf.demo import counters, network
 from kuf.demo.console import Console
 from kuf.demo.hop import Hop, Link, Side
 from kuf.demo.progress import Display
 from kuf.demo.scenario import MB, Scenario
+from kuf.guest import backing
 from kuf.guest.machine import GuestError, pauses
 from kuf.modes import MODES
 from kuf.paths import BUILD
@@ -80,7 +81,7 @@ class Chain:
 
     def machine_args(self) -> List[str]:
         """The guest's hardware."""
-        return ['-machine', 'q35,memory-backend=ram', '-no-reboot',
+        return ['-machine', f'q35,memory-backend={backing.RAM}', '-no-reboot',
                 '-smp', str(self.scenario.vcpus),
                 *backing.backing_args(self.scenario.backing,
                                       self.scenario.memory),

@@ -26,8 +26,8 @@ from kuf import cli, inside, process
 from kuf.architectures import native
 from kuf.build import stock_kernel
 from kuf.cli import Failure, positive
-from kuf.demo.backing import BACKINGS
 from kuf.demo.scenario import Scenario
+from kuf.guest.backing import BACKINGS
 from kuf.modes import MODES
 from kuf.paths import BUILD, TOP
 from kuf.report.figures import verdict

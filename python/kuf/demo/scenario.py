@@ -33,7 +33,7 @@ class Scenario:
     # "random" or "sequential", and how many visits write, in percent.
     order: str
     write: int
-    # What the guest's memory is in the host, see kuf.demo.backing.
+    # What the guest's memory is in the host, see kuf.guest.backing.
     backing: str
     # In megabytes a second; of background pages, 0 for no limit.
     bandwidth: int

@@ -9,12 +9,8 @@ import time
 import unittest
 
 from kuf import modes
-from kuf.demo import (
-    backing,
-    console,
-    counters,
-    hop,
-)
+from kuf.demo import console, counters, hop
+from kuf.guest import backing
 from kuf.paths import TOP
 
 

@@ -3,6 +3,7 @@
 Cases: each migrates a guest, and has a folder of its own.
 """
 
+from contextlib import ExitStack
 from pathlib import Path
 import tempfile
 from typing import (
@@ -13,8 +14,9 @@ from typing import (
 )
 
 from kuf import tap
-from kuf.devices.migration import Migration
-from kuf.guest.worker import Worker
+from kuf.devices.migration import Conditions, Migration
+from kuf.guest.backing import prepared
+from kuf.guest.worker import MEMORY, Worker
 
 
 # The end of a log.
@@ -54,16 +56,19 @@ def attempt(case: Migration, verbose: bool) -> Optional[str]:
     return result
 
 
-def run_cases(names: List[str], suffix: str, verbose: bool,
+def run_cases(names: List[str], conditions: Conditions,
               create: Callable[[str, Path], Migration]) -> int:
     """Run them all; returns the exit status."""
     tap.plan(len(names))
     failed = 0
-    for number, name in enumerate(names, 1):
-        with tempfile.TemporaryDirectory(
-                prefix='guest-', ignore_cleanup_errors=True) as job:
-            result = attempt(create(name, Path(job)), verbose)
-        failed += result is None
-        tap.result(number, result is not None, f'{name} {suffix}'
-                   + (f': {result}' if result else ''))
+    with ExitStack() as stack:
+        if conditions.backing:
+            stack.enter_context(prepared(conditions.backing, MEMORY))
+        for number, name in enumerate(names, 1):
+            with tempfile.TemporaryDirectory(
+                    prefix='guest-', ignore_cleanup_errors=True) as job:
+                result = attempt(create(name, Path(job)), conditions.verbose)
+            failed += result is None
+            tap.result(number, result is not None, f'{name} {conditions}'
+                       + (f': {result}' if result else ''))
     return int(failed > 0)

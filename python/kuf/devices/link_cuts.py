@@ -36,6 +36,7 @@ from kuf.devices.migration import (
     Conditions,
     Migration,
 )
+from kuf.guest.backing import huge_blocks
 from kuf.guest.devices import DEVICES
 from kuf.guest.echo import Echo
 from kuf.guest.machine import GuestError, pauses
@@ -112,9 +113,8 @@ class LinkConditions(Conditions):
     oob: bool
     points: Dict[str, Point]
 
-    def __str__(self) -> str:
-        return self.mode.backend + ('' if self.mode.preempt
-                                    else '/no-preempt')
+    def more(self) -> List[str]:
+        return [] if self.mode.preempt else ['no-preempt']
 
 
 class LinkCut(Migration):
@@ -129,6 +129,7 @@ class LinkCut(Migration):
             args=[*device.args, '-device', 'VGA'],
             work=','.join(filter(None, ['vga', device.work]))))
         self.point = point
+        self.backing = conditions.backing
         self.oob = conditions.oob
         self.relay: Optional[Relay] = None
         self.port = PORT
@@ -154,7 +155,8 @@ class LinkCut(Migration):
         self.relay = Relay(self.port, watch=watch, whole=first,
                            reset=point.reset, silent=point.silent and first,
                            listening=point.listening and first,
-                           first=point.first)
+                           first=point.first,
+                           huge=huge_blocks(self.backing))
         return self.relay
 
     def postcopy(self, relay: Relay) -> None:
@@ -350,8 +352,9 @@ def parse_args() -> LinkConditions:
             parser.error(f"no point or group '{name}'; --help lists them")
     mode = Mode(args.mode, args.preempt)
     points = {**listed(args.point), **all_drawn(args.seed, args.draw)}
-    return LinkConditions(mode, args.trace, args.verbose, args.device,
-                          args.oob, possible(points or POINTS, mode))
+    return LinkConditions(mode, args.backing, args.trace, args.verbose,
+                          args.device, args.oob,
+                          possible(points or POINTS, mode))
 
 
 def listed(names: List[str]) -> Dict[str, Point]:
@@ -384,7 +387,7 @@ def work() -> int:
     conditions = parse_args()
     points = conditions.points
     echo = Echo()
-    status = run_cases(list(points), str(conditions), conditions.verbose,
+    status = run_cases(list(points), conditions,
                        lambda name, job: LinkCut(conditions, points[name], job))
     echo.check()
     return status

@@ -6,8 +6,9 @@ A case's guest and its two sides, and the way from one to the other.
 import argparse
 from dataclasses import dataclass
 from pathlib import Path
-from typing import List, Sequence
+from typing import List, Optional, Sequence
 
+from kuf.guest.backing import BACKINGS
 from kuf.guest.devices import Device, create_disks
 from kuf.guest.worker import MEMORY, Worker, wait_for
 from kuf.modes import BACKENDS, KVM_USERFAULT, Mode
@@ -31,13 +32,26 @@ REST = 96 * MB
 class Conditions:
     """What all cases of a run have in common."""
     mode: Mode
+    # What the guest's memory is in the host, of kuf.guest.backing.
+    backing: Optional[str]
     # Trace events of the destination.
     trace: List[str]
     verbose: bool
 
+    def __str__(self) -> str:
+        return '/'.join(filter(None, [self.mode.backend, self.backing,
+                                      *self.more()]))
+
+    def more(self) -> List[str]:
+        """What else is said of them."""
+        return []
+
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """The command line's part of it, but for preemption."""
+    parser.add_argument('--backing', choices=list(BACKINGS),
+                        help="what the guest's memory is in the host [as QEMU "
+                        'makes it by itself]')
     parser.add_argument('--mode', default=KVM_USERFAULT, choices=BACKENDS,
                         help='who catches accesses to what is missing '
                         '[kvm-userfault]')
@@ -70,10 +84,11 @@ class Migration:
         create_disks(job, device)
         traces = [arg for pattern in conditions.trace
                   for arg in ('-trace', pattern)]
-        self.source = Worker('source', job, device, [])
+        self.source = Worker('source', job, device, [],
+                             memory=conditions.backing)
         self.destination = Worker('destination', job, device,
                                   ['-incoming', 'defer', *traces, *there],
-                                  wrapper)
+                                  wrapper, conditions.backing)
         self.vms = (self.source, self.destination)
 
     def run(self) -> str:

@@ -406,8 +406,8 @@ def parse_args() -> DeafConditions:
                         help='DEVICE/END [DEVICE/recover]; devices are '
                         f"{', '.join(MACHINES)}")
     args = parser.parse_args()
-    return DeafConditions(Mode(args.mode, True), args.trace, args.verbose,
-                          args.case)
+    return DeafConditions(Mode(args.mode, True), args.backing, args.trace,
+                          args.verbose, args.case)
 
 
 def work() -> int:
@@ -417,8 +417,7 @@ def work() -> int:
            for name in conditions.cases):
         create_network()
     echo = Echo()
-    return run_cases(list(conditions.cases), conditions.mode.backend,
-                     conditions.verbose,
+    return run_cases(list(conditions.cases), conditions,
                      lambda name, job: NeverDeaf(conditions, name, job, echo))
 
 

@@ -69,8 +69,8 @@ class OracleConditions(Conditions):
     oracle: bool
     gdb: bool
 
-    def __str__(self) -> str:
-        return self.mode.backend + ('/oracle' if self.oracle else '')
+    def more(self) -> List[str]:
+        return ['oracle'] if self.oracle else []
 
 
 def parse_args() -> OracleConditions:
@@ -91,7 +91,8 @@ def parse_args() -> OracleConditions:
                         help='of: ' + ', '.join(DEVICES))
     args = parser.parse_args()
     return OracleConditions(
-        Mode(args.mode, args.preempt), args.trace, args.verbose, args.device,
+        Mode(args.mode, args.preempt), args.backing, args.trace, args.verbose,
+        args.device,
         args.oracle and args.mode == KVM_USERFAULT, args.gdb)
 
 
@@ -280,8 +281,7 @@ def work() -> int:
     if any(DEVICES[name].vhost for name in conditions.devices):
         create_network()
     echo = Echo()
-    return run_cases(list(conditions.devices), str(conditions),
-                     conditions.verbose,
+    return run_cases(list(conditions.devices), conditions,
                      lambda name, job: Oracle(conditions, name, job, echo))
 
 

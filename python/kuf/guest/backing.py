@@ -10,6 +10,7 @@ from typing import (
     Iterator,
     List,
     NamedTuple,
+    Optional,
 )
 
 from kuf.cli import Failure
@@ -18,6 +19,10 @@ from kuf.host import settings
 
 THP = Path('/sys/kernel/mm/transparent_hugepage')
 HUGETLB = Path('/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages')
+
+
+# The object is called as the memory of a PC is that QEMU makes by itself.
+RAM = 'pc.ram'
 
 
 class Backing(NamedTuple):
@@ -41,7 +46,12 @@ BACKINGS = {
 def backing_args(name: str, megabytes: int) -> List[str]:
     """QEMU's arguments."""
     return ['-m', str(megabytes), '-object',
-            f'{BACKINGS[name].backend},id=ram,size={megabytes}M']
+            f'{BACKINGS[name].backend},id={RAM},size={megabytes}M']
+
+
+def huge_blocks(name: Optional[str]) -> List[str]:
+    """Blocks of RAM whose pages are huge to QEMU, too."""
+    return [RAM] if name and HUGETLB in BACKINGS[name].settings else []
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from typing import (
     Sequence,
 )
 
+from kuf.guest.backing import RAM, backing_args
 from kuf.guest.devices import Device
 from kuf.guest.machine import GuestError, GuestMachine, pauses
 from kuf.guest.monitor import Monitor
@@ -35,11 +36,22 @@ def wait_for(what: str, *vms: 'Worker') -> Iterator[float]:
         yield waited
 
 
+def memory_args(backing: Optional[str]) -> List[str]:
+    """QEMU's arguments; without a backing, it is as QEMU makes it."""
+    if backing is None:
+        return ['-m', str(MEMORY)]
+    return [*backing_args(backing, MEMORY),
+            '-machine', f'memory-backend={RAM}']
+
+
 class Worker(GuestMachine):
     """One side of a migration, and the guest's console."""
 
     def __init__(self, side: str, job: Path, device: Device, args: List[str],
-                 wrapper: Sequence[str] = ()):
+                 wrapper: Sequence[str] = (), memory: Optional[str] = None):
+        """
+        @param memory: what it is in the host, of kuf.guest.backing
+        """
         # pylint: disable=too-many-arguments
         self.job = job
         self.in_band: Optional[Monitor] = None
@@ -54,7 +66,7 @@ class Worker(GuestMachine):
             wrapper=wrapper,
             append=f'{device.append} guest.modules={device.modules} '
             f'guest.work={work}',
-            args=['-machine', device.machine, '-m', str(MEMORY),
+            args=['-machine', device.machine, *memory_args(memory),
                   '-serial', f'file:{self.console_path}',
                   *(arg.format(disk=job / 'disk', disk2=job / 'disk2',
                                serial=self.serial_path, side=side,

@@ -12,6 +12,7 @@ import threading
 import time
 from typing import (
     Callable,
+    Collection,
     Dict,
     List,
     Optional,
@@ -131,7 +132,8 @@ class Relay:
     def __init__(self, target: int, *, watch: Optional[Watch] = None,
                  whole: bool = True, reset: bool = False,
                  silent: bool = False, listening: bool = False,
-                 first: Optional[Channel] = None):
+                 first: Optional[Channel] = None,
+                 huge: Collection[str] = ()):
         """
         @param target: the destination's port
         @param watch: says where to cut
@@ -140,6 +142,7 @@ class Relay:
         @param silent: hold it where it would be cut
         @param listening: no page comes through after the package
         @param first: the connection that is cut first, if not both at once
+        @param huge: blocks of huge pages
         """
         # pylint: disable=too-many-arguments
         self.target = target
@@ -149,7 +152,7 @@ class Relay:
         self.silent = silent
         self.listening = listening
         self.first = first
-        self.memory = Memory()
+        self.memory = Memory(huge)
         # What is held, and what is slow: seconds for each chunk.
         self.held: List[Channel] = []
         self.delay: Dict[Channel, float] = {}

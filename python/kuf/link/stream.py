@@ -12,6 +12,7 @@ import struct
 import threading
 from typing import (
     Callable,
+    Collection,
     Dict,
     Generator,
     NamedTuple,
@@ -77,7 +78,11 @@ class Memory:
     """
 
     # pylint: disable=too-many-instance-attributes
-    def __init__(self) -> None:
+    def __init__(self, huge: Collection[str] = ()) -> None:
+        """
+        @param huge: blocks of huge pages
+        """
+        self.huge = huge
         self.lock = threading.RLock()
         self.present: Dict[str, bytearray] = {}
         # Pages that the destination does not have.
@@ -265,6 +270,9 @@ class Stream:
         while total:
             name = yield from self.string()
             size = yield from self.number(8)
+            if name in self.memory.huge:
+                # How large its pages are.
+                yield from self.skip(8)
             self.memory.add_block(name, size)
             total -= size
 

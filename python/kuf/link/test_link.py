@@ -16,6 +16,7 @@ from typing import (
     Any,
     Dict,
     List,
+    Sequence,
     Tuple,
 )
 import unittest
@@ -110,16 +111,28 @@ STREAM = HEAD + SETUP + PRECOPY + DISCARD + PACKAGED + PING + POSTCOPY + \
 class StreamTest(unittest.TestCase):
     """A stream is understood, however it is cut into pieces."""
 
-    def read(self, data: bytes, size: int, channel: Channel = Channel.MAIN
-             ) -> Tuple[List[Mark], Memory]:
+    def read(self, data: bytes, size: int, channel: Channel = Channel.MAIN,
+             huge: Sequence[str] = ()) -> Tuple[List[Mark], Memory]:
         """Read it in pieces."""
         marks: List[Mark] = []
-        memory = Memory()
+        memory = Memory(huge)
         memory.add_block('other', 0)
         stream = Stream(channel, memory, marks.append)
         for start in range(0, len(data), size):
             stream.feed(data[start:start + size])
         return marks, memory
+
+    def test_huge(self) -> None:
+        """Of a block of huge pages it is said how large they are."""
+        size = number(12 * PAGE, 8)
+        marks, memory = self.read(
+            STREAM.replace(size, size + number(2 << 20, 8), 1), 5,
+            huge=['pc.ram'])
+        self.assertEqual([(mark.what, mark.block) for mark in marks[-4:]],
+                         [('page', 'vga.vram'), ('page', 'pc.ram'),
+                          ('end', ''), ('eof', '')])
+        self.assertEqual(sorted(memory.present),
+                         ['other', 'pc.ram', 'vga.vram'])
 
     def test_main(self) -> None:
         """What is sent, and what is missing."""
