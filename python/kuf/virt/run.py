@@ -96,9 +96,15 @@ def check_confined(side: Side) -> None:
     if Path(f'/proc/{pid}/ns/mnt').readlink() == \
             Path(f'/proc/{side.host.pid}/ns/mnt').readlink():
         raise GuestError(f'QEMU in {side.host.name} has no mounts of its own')
+    if side.host.confined:
+        check_profile(side, pid)
+
+
+def check_profile(side: Side, pid: int) -> None:
+    """AppArmor shuts QEMU in as libvirt has told it to."""
     label = Path(f'/proc/{pid}/attr/current').read_text('utf-8').strip('\n\0')
     profile = rf':{side.host.name}:libvirt-[0-9a-f-]{{36}} \(enforce\)'
-    if side.host.confined and not re.fullmatch(profile, label):
+    if not re.fullmatch(profile, label):
         raise GuestError(f'QEMU in {side.host.name} is confined by {label}')
 
 
