@@ -14,7 +14,6 @@
 #include "io/channel-socket.h"
 #include "io/channel-tls.h"
 #include "migration.h"
-#include "postcopy-pieces.h"
 #include "postcopy-request.h"
 #include "qemu-file.h"
 #include "ram.h"

@@ -16,7 +16,6 @@
 #include "qemu/module.h"
 #include "ram-helpers.h"
 #include "../../migration/migration.h"
-#include "../../migration/postcopy-pieces.h"
 #include "../../migration/postcopy-request.h"
 #include "../../migration/qemu-file.h"
 #include "../../migration/ram.h"
@@ -29,11 +28,6 @@ static RAMBlock *rb;
 static int source;
 /* The migration's end has come. */
 static bool over;
-
-size_t postcopy_piece_size(RAMBlock *block)
-{
-    return TARGET_SIZE;
-}
 
 bool ramblock_recv_bitmap_test_byte_offset(RAMBlock *block,
                                            uint64_t byte_offset)
