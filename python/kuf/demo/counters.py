@@ -30,13 +30,14 @@ SYSCALL = 'syscalls/sys_enter_userfaultfd'
 # Threads of QEMU by name, and what they are for postcopy.
 PLACING = re.compile(r'mig/dst/(listen|preempt|fault)')
 VCPU = re.compile(r'CPU \d+/KVM')
+ROLES = ('placing', 'vcpu', 'other')
 
 # System calls by name, and how many.
 Calls = Dict[str, int]
 
 
 def role(thread: str) -> str:
-    """The role of a thread."""
+    """The role of a thread, one of ROLES."""
     if PLACING.match(thread):
         return 'placing'
     return 'vcpu' if VCPU.match(thread) else 'other'
@@ -79,7 +80,7 @@ class SystemCalls:
             return None
         names = call_names()
         histogram = (TRIGGER.parent / 'hist').read_text(encoding='ascii')
-        result: Dict[str, Calls] = {'placing': {}, 'vcpu': {}, 'other': {}}
+        result: Dict[str, Calls] = {name: {} for name in ROLES}
         for tid, number, count in re.findall(
                 r'common_pid: +(\d+), id: +(\d+) *\} hitcount: +(\d+)',
                 histogram):
@@ -119,11 +120,11 @@ class Threads:
 
     def by_role(self) -> Dict[str, Tuple[int, int]]:
         """Voluntary and involuntary context switches."""
-        result = {'placing': (0, 0), 'vcpu': (0, 0), 'other': (0, 0)}
+        result = {name: (0, 0) for name in ROLES}
         for tid, (voluntary, involuntary) in self.switches.items():
-            before = result[role(self.names[tid])]
-            result[role(self.names[tid])] = (before[0] + voluntary,
-                                             before[1] + involuntary)
+            name = role(self.names[tid])
+            before = result[name]
+            result[name] = (before[0] + voluntary, before[1] + involuntary)
         return result
 
 

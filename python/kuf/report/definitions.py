@@ -39,9 +39,9 @@ DEFINITIONS: List[Definition] = [
         'is back at 95 % of its rate before the migration, as the time in '
         'which it did so much before. Downtime and all waits are in it, and '
         'whatever else slows it down.',
-        'From `rate`; back is when the mean of the second that follows is. A '
-        'guest that is not back before all its memory is verified has lost '
-        'what is missing by then.',
+        'From `rate`; back is when the mean of the second that follows is '
+        'so high. A guest that is not back before all its memory is '
+        'verified has lost what is missing by then.',
         ['marks', 'rate']),
     Definition(
         'requests',
