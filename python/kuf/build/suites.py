@@ -7,6 +7,7 @@ Nothing here is optional, so a test that was skipped counts as failed.
 
 import json
 import os
+import re
 import subprocess
 import sys
 from typing import Any, Dict, List
@@ -20,6 +21,8 @@ from kuf.paths import TOP
 
 # Between a test's suites and its name, in meson's list.
 SUITE = ' / '
+# So many lines of a failed test are said again at the end.
+LINES = 20
 
 
 def _names(project: Project, options: List[str]) -> List[str]:
@@ -72,11 +75,25 @@ def run(project: Project, options: List[str]) -> List[Dict[str, Any]]:
     raise Failure('no test ran; see what meson printed above')
 
 
+def why(test: Dict[str, Any]) -> List[str]:
+    """
+    The lines that tell best why a test failed: its subtests that did, if it
+    has any, with their remarks, and the last ones of its standard error.
+    """
+    out = test.get('stdout', '')
+    failed = re.findall(r'^not ok.*\n(?:#.*\n)*', out + '\n', re.M)
+    lines = ''.join(failed).splitlines() or out.splitlines()[-LINES:]
+    return lines[:LINES] + test.get('stderr', '').splitlines()[-LINES:]
+
+
 def _work() -> int:
     tests = run(Project(TOP), sys.argv[1:])
     failed = [test for test in tests if test['result'] != 'OK']
+    # Again, and last: who keeps only the end of a long log has this.
     for test in failed:
         print(f"{test['result']}: {test['name']}")
+        for line in why(test):
+            print(f'  {line}')
     print(f'{len(tests) - len(failed)} passed, {len(failed)} failed')
     return int(bool(failed))
 

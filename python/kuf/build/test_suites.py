@@ -86,3 +86,16 @@ class SuitesTest(unittest.TestCase):
             '{"name": "a", "result": "OK"}\n', encoding='utf-8')
         with self.assertRaisesRegex(Failure, 'no test ran'):
             suites.run(Project(self.top), [])
+
+    def test_why_one_failed(self) -> None:
+        said = [f'line {number}' for number in range(100)]
+        for stdout, stderr, lines in (
+                ('1..3\nok 1 - a\nnot ok 2 - b\n# it hung\nok 3 - c\n# 1 s\n',
+                 'b hung\n', ['not ok 2 - b', '# it hung', 'b hung']),
+                ('ok 1\nnot ok 2', '', ['not ok 2']),
+                ('\n'.join(said), '', said[-suites.LINES:]),
+                ('', '\n'.join(said), said[-suites.LINES:])):
+            with self.subTest(stdout):
+                self.assertEqual(
+                    suites.why({'stdout': stdout, 'stderr': stderr}), lines)
+        self.assertEqual(suites.why({}), [])
