@@ -78,12 +78,14 @@ def run(project: Project, options: List[str]) -> List[Dict[str, Any]]:
 def why(test: Dict[str, Any]) -> List[str]:
     """
     The lines that tell best why a test failed: its subtests that did, if it
-    has any, with their remarks, and the last ones of its standard error.
+    has any, with the remarks around them, and the last ones of its standard
+    error.
     """
-    out = test.get('stdout', '')
-    failed = re.findall(r'^not ok.*\n(?:#.*\n)*', out + '\n', re.M)
-    lines = ''.join(failed).splitlines() or out.splitlines()[-LINES:]
-    return lines[:LINES] + test.get('stderr', '').splitlines()[-LINES:]
+    out: str = test.get('stdout', '')
+    error: str = test.get('stderr', '')
+    failed = re.findall(r'^(?:#.*\n)*not ok.*\n(?:#.*\n)*', out + '\n', re.M)
+    lines = ''.join(failed).splitlines() or out.splitlines()
+    return lines[-LINES:] + error.splitlines()[-LINES:]
 
 
 def _work() -> int:

@@ -93,6 +93,7 @@ class SuitesTest(unittest.TestCase):
                 ('1..3\nok 1 - a\nnot ok 2 - b\n# it hung\nok 3 - c\n# 1 s\n',
                  'b hung\n', ['not ok 2 - b', '# it hung', 'b hung']),
                 ('ok 1\nnot ok 2', '', ['not ok 2']),
+                ('1..1\n# it says\nnot ok 1\n', '', ['# it says', 'not ok 1']),
                 ('\n'.join(said), '', said[-suites.LINES:]),
                 ('', '\n'.join(said), said[-suites.LINES:])):
             with self.subTest(stdout):

@@ -140,7 +140,7 @@ class Worker(GuestMachine):
         start = int(block[1], 16)
         maps = Path(f'/proc/{self.get_pid()}/maps').read_text(encoding='utf-8')
         found = 0
-        for low, high in re.findall(r'^(\w+)-(\w+) ---p', maps, re.M):
+        for low, high in re.findall(r'^(\w+)-(\w+) ---[ps]', maps, re.M):
             low, high = int(low, 16), int(high, 16)
             if start <= low < start + MEMORY * MB:
                 found += high - low
