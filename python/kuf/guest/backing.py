@@ -54,14 +54,25 @@ def huge_blocks(name: Optional[str]) -> List[str]:
     return [RAM] if name and HUGETLB in BACKINGS[name].settings else []
 
 
+def huge_pages(megabytes: int) -> str:
+    """So many as both sides of such a guest need, and some."""
+    return str(2 * (megabytes // 2) + 8)
+
+
+def check_huge_pages(wanted: str) -> None:
+    """The host has them."""
+    if settings.read(HUGETLB) != wanted:
+        raise Failure(f'the host has not got {wanted} huge pages of 2M; '
+                      'give it more memory')
+
+
 @contextmanager
 def prepared(name: str, megabytes: int) -> Iterator[None]:
     """The host's settings while there are guests with this memory."""
-    pages = str(2 * (megabytes // 2) + 8)
+    pages = huge_pages(megabytes)
     wanted = {path: value.format(pages=pages)
               for path, value in BACKINGS[name].settings.items()}
     with settings.changed(wanted):
-        if HUGETLB in wanted and settings.read(HUGETLB) != pages:
-            raise Failure(f'the host has not got {pages} huge pages of 2M; '
-                          'give it more memory')
+        if HUGETLB in wanted:
+            check_huge_pages(pages)
         yield

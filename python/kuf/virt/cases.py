@@ -12,7 +12,9 @@ from typing import (
     Sequence,
 )
 
+from kuf.guest.backing import HUGETLB, check_huge_pages, huge_pages
 from kuf.guest.machine import GuestError
+from kuf.host import settings
 from kuf.virt import certificates, vhost_user
 from kuf.virt.domain import (
     DIMM,
@@ -184,11 +186,10 @@ def _refused(scene: Scene) -> None:
 
 
 def _reserve_pages(_scene: Scene) -> None:
-    """So many as both hosts' guests have, and some."""
-    path = Path('/proc/sys/vm/nr_hugepages')
-    path.write_text(str(2 * MEMORY // 2 + 8), encoding='ascii')
-    if int(path.read_text('ascii')) < MEMORY:
-        raise GuestError('there are not enough huge pages')
+    """For both hosts' guests; the host ends with the test."""
+    pages = huge_pages(MEMORY)
+    settings.write(HUGETLB, pages)
+    check_huge_pages(pages)
 
 
 def _serve_vhost_user(scene: Scene) -> None:
