@@ -50,6 +50,11 @@ PARTS = base-qemu bochs deb-qemu debian-13 debian-13-installed guest guest-cloud
 $(PARTS): configured
 	@./scripts/build $@
 
+# Migrations that are drawn: make campaign SEED=1 RUNS=100, or TIME=3600
+.PHONY: campaign
+campaign: all
+	@./host/campaign $(SEED:%=--seed %) $(RUNS:%=--runs %) $(TIME:%=--time %)
+
 # Packages for Debian 13, in build/deb
 .PHONY: deb
 deb: configured

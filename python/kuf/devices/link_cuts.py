@@ -25,7 +25,12 @@ from dataclasses import dataclass
 from pathlib import Path
 import textwrap
 import time
-from typing import Dict, List, Optional
+from typing import (
+    Dict,
+    List,
+    Optional,
+    Sequence,
+)
 
 from kuf import cli
 from kuf.devices import migration
@@ -121,13 +126,21 @@ class LinkCut(Migration):
     """One point, from start to end."""
 
     postcopy_bandwidth = 8 * MB
+    # Nobody on the way can read it.
+    encrypted = False
 
     # pylint: disable=too-many-instance-attributes
-    def __init__(self, conditions: LinkConditions, point: Point, job: Path):
+    def __init__(self, conditions: LinkConditions, point: Point, job: Path,
+                 more: Sequence[str] = (), there: Sequence[str] = ()):
+        """
+        @param more: more arguments of both sides
+        @param there: and of the destination
+        """
+        # pylint: disable=too-many-arguments
         device = DEVICES[conditions.device]
         super().__init__(conditions, job, device._replace(
-            args=[*device.args, '-device', 'VGA'],
-            work=','.join(filter(None, ['vga', device.work]))))
+            args=[*device.args, '-device', 'VGA', *more],
+            work=','.join(filter(None, ['vga', device.work]))), there)
         self.point = point
         self.backing = conditions.backing
         self.oob = conditions.oob
@@ -156,7 +169,8 @@ class LinkCut(Migration):
                            reset=point.reset, silent=point.silent and first,
                            listening=point.listening and first,
                            first=point.first,
-                           huge=huge_blocks(self.backing))
+                           huge=huge_blocks(self.backing),
+                           encrypted=self.encrypted)
         return self.relay
 
     def postcopy(self, relay: Relay) -> None:

@@ -24,7 +24,7 @@ PASSES = 2
 STEADY = 16 * MB
 SLOW = 64 * KB
 FAST = 256 * MB
-# So much of memory is kept back from precopy, for it must not come to its end.
+# Precopy must not come to its end.
 REST = 96 * MB
 
 
@@ -71,6 +71,8 @@ class Migration:
 
     # Bytes a second of background pages, after the switch-over.
     postcopy_bandwidth = SLOW
+    # So much of memory is kept back from precopy.
+    rest = REST
 
     def __init__(self, conditions: Conditions, job: Path, device: Device,
                  there: Sequence[str] = (), wrapper: Sequence[str] = ()):
@@ -128,7 +130,7 @@ class Migration:
         self.source.cmd('migrate', uri=way)
         for _ in wait_for('end of precopy', *self.vms):
             info = self.source.migration()
-            if info.get('ram', {}).get('remaining', MEMORY * MB) < REST:
+            if info.get('ram', {}).get('remaining', MEMORY * MB) < self.rest:
                 break
 
     def slow_down(self) -> None:

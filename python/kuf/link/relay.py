@@ -133,7 +133,7 @@ class Relay:
                  whole: bool = True, reset: bool = False,
                  silent: bool = False, listening: bool = False,
                  first: Optional[Channel] = None,
-                 huge: Collection[str] = ()):
+                 huge: Collection[str] = (), encrypted: bool = False):
         """
         @param target: the destination's port
         @param watch: says where to cut
@@ -143,9 +143,11 @@ class Relay:
         @param listening: no page comes through after the package
         @param first: the connection that is cut first, if not both at once
         @param huge: blocks of huge pages
+        @param encrypted: what comes can't be read: there are no marks
         """
         # pylint: disable=too-many-arguments
         self.target = target
+        self.encrypted = encrypted
         self.watch = watch
         self.whole = whole
         self.reset = reset
@@ -193,6 +195,8 @@ class Relay:
 
     def stream(self, channel: Channel) -> Optional[Stream]:
         """What reads a channel: all there is to read, or the return path."""
+        if self.encrypted:
+            return None
         if self.whole or channel is Channel.RETURN:
             return Stream(channel, self.memory, self.marked)
         return None

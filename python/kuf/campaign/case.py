@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""
+One migration of a campaign, from start to end.
+"""
+
+from pathlib import Path
+import subprocess
+import time
+from typing import List, Optional
+
+from kuf.campaign.faults import FAULTS
+from kuf.campaign.plan import PROCESSORS, Plan
+from kuf.devices.link_cuts import LinkConditions, LinkCut, View
+from kuf.guest.devices import DEVICES, create_network
+from kuf.guest.machine import GuestError
+from kuf.guest.stamps import check_disk
+from kuf.link.cuts import Point
+from kuf.link.relay import Relay, Watch
+from kuf.tap import comment
+
+
+ORACLE = ['-global', 'migration.x-postcopy-kvm-userfault-oracle=on']
+# A key that both sides know.
+TLS_KEY = 'qemu:51ab3e1cd8b1e2a1b9c5e0d1f3a2b4c6\n'
+
+# The link holds.
+WHOLE = Point('nowhere', lambda _relay, _mark: None)
+
+
+def _arguments(plan: Plan) -> List[str]:
+    """QEMU's, for both sides."""
+    arguments = ['-smp', str(plan.vcpus)]
+    if flags := PROCESSORS[plan.processor]:
+        arguments += ['-cpu', f'host,-tsc-deadline,{flags}']
+    return arguments
+
+
+class Drawn(LinkCut):
+    """What was drawn, as it happens."""
+
+    def __init__(self, plan: Plan, job: Path, verbose: bool = False):
+        conditions = LinkConditions(
+            plan.mode, plan.backing, [], verbose, plan.device, plan.oob, {})
+        super().__init__(conditions, plan.point or WHOLE, job,
+                         _arguments(plan), ORACLE if plan.oracle else [])
+        self.plan = plan
+        self.encrypted = plan.tls
+        self.postcopy_bandwidth = plan.bandwidth
+        self.rest = plan.rest
+        self.to_come = list(plan.faults)
+        self.switched = 0.0
+
+    def start(self) -> None:
+        if DEVICES[self.plan.device].vhost:
+            create_network()
+        if self.plan.tls:
+            self.encrypt()
+        super().start()
+        self.destination.capabilities(postcopy_blocktime=self.plan.blocktime)
+
+    def encrypt(self) -> None:
+        """Both sides have a key."""
+        (self.job / 'keys.psk').write_text(TLS_KEY, encoding='ascii')
+        for vm, endpoint in zip(self.vms, ('client', 'server')):
+            vm.add_args('-object', f'tls-creds-psk,id=tls,dir={self.job},'
+                        f'endpoint={endpoint}')
+
+    def configure(self) -> None:
+        super().configure()
+        if self.plan.tls:
+            for vm in self.vms:
+                vm.cmd('migrate-set-parameters', tls_creds='tls')
+
+    def link(self, watch: Optional[Watch]) -> Relay:
+        relay = super().link(watch)
+        if self.plan.delay:
+            relay.slow(self.plan.delay)
+        return relay
+
+    def postcopy(self, relay: Relay) -> None:
+        """The guest moves, and all goes its way."""
+        self.source.cmd('migrate-start-postcopy')
+        self.switched = time.monotonic()
+
+    def act(self, since: float, source: View, destination: View) -> None:
+        """What is due happens; then what an administrator does."""
+        if self.relay and self.relay.wrong:
+            raise GuestError(f'the stream is wrong: {self.relay.wrong}')
+        for vm in self.vms:
+            if vm.is_running():
+                vm.check()
+        while self.to_come and self.due():
+            fault = self.to_come.pop(0)
+            comment(f'{fault.name}, {fault.length:.2f} s')
+            FAULTS[fault.name].happen(self, fault.length)
+            return
+        super().act(since, source, destination)
+
+    def due(self) -> bool:
+        """Is it time for the next one?"""
+        return time.monotonic() - self.switched > self.to_come[0].after
+
+    def run(self) -> str:
+        outcome = super().run()
+        device = DEVICES[self.plan.device]
+        if device.work.startswith('disk') and not device.template:
+            check_disk(self.job / 'disk')
+        return outcome
+
+    def close(self) -> None:
+        super().close()
+        left = subprocess.run(['pgrep', '-f', str(self.job)], check=False,
+                              stdout=subprocess.PIPE, text=True).stdout.split()
+        if left:
+            raise GuestError(f"QEMU is left: {' '.join(left)}")

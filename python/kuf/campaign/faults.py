@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""
+What can happen to the two sides while memory is missing.
+"""
+
+from pathlib import Path
+import signal
+import time
+from typing import Callable, Dict, NamedTuple
+
+from kuf.campaign.freeze import frozen, threads
+from kuf.devices.link_cuts import ANSWER, LinkCut
+from kuf.guest.machine import GuestError
+from kuf.guest.worker import Worker
+from kuf.tap import comment
+
+
+COMPACT = Path('/proc/sys/vm/compact_memory')
+
+# What happens to a migration, and for how many seconds.
+Happen = Callable[[LinkCut, float], None]
+
+
+class Fault(NamedTuple):
+    """One of them."""
+    what: str
+    happen: Happen
+
+
+def _stop_process(vm: Worker, seconds: float) -> None:
+    """All of it."""
+    vm.signal(signal.SIGSTOP)
+    time.sleep(seconds)
+    vm.signal(signal.SIGCONT)
+
+
+def _freeze(vm: Worker, name: str, seconds: float) -> None:
+    """One of its threads, if there is one of that name."""
+    for thread in threads(vm.get_pid() or 0, name)[:1]:
+        with frozen(thread):
+            time.sleep(seconds)
+
+
+def _frozen(side: str, name: str) -> Happen:
+    return lambda case, seconds: _freeze(getattr(case, side), name, seconds)
+
+
+def _stop_guest(case: LinkCut, seconds: float) -> None:
+    """By the monitor, if it runs there."""
+    monitor = case.destination.monitor(case.oob)
+    if monitor.ask('query-status', ANSWER).value['status'] != 'running':
+        return
+    monitor.ask('stop', ANSWER)
+    time.sleep(seconds)
+    monitor.ask('cont', ANSWER)
+
+
+def _pause(case: LinkCut, _seconds: float) -> None:
+    """The migration, on a side that is in postcopy."""
+    monitor = case.source.monitor(case.oob)
+    status = monitor.ask('query-migrate', ANSWER).value.get('status')
+    if status != 'postcopy-active':
+        return
+    try:
+        monitor.ask('migrate-pause', ANSWER)
+    except GuestError as exc:
+        # It may be over by now.
+        comment(str(exc))
+
+
+def _ask(case: LinkCut, seconds: float) -> None:
+    """Everything that management asks, all the time."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        for vm in case.vms:
+            for command in ('query-migrate', 'query-status', 'query-cpus-fast',
+                            'query-memory-size-summary', 'query-block'):
+                vm.monitor(case.oob).ask(command, ANSWER)
+
+
+def _hold(case: LinkCut, seconds: float) -> None:
+    """Nothing comes through, and then all does."""
+    relay = case.relay
+    if relay and not relay.stopped.is_set():
+        relay.hold()
+        time.sleep(seconds)
+        relay.release()
+
+
+def _compact(_case: LinkCut, _seconds: float) -> None:
+    COMPACT.write_text('1', encoding='ascii')
+
+
+FAULTS: Dict[str, Fault] = {
+    'source stopped': Fault('the process gets SIGSTOP and SIGCONT',
+                            lambda case, seconds:
+                            _stop_process(case.source, seconds)),
+    'destination stopped': Fault('the same',
+                                 lambda case, seconds:
+                                 _stop_process(case.destination, seconds)),
+    'listen thread stands': Fault('it reads no pages',
+                                  _frozen('destination', 'mig/dst/listen')),
+    'preempt thread stands': Fault('it reads no pages that were asked for',
+                                   _frozen('destination', 'mig/dst/preempt')),
+    'vCPU stands': Fault('the first one, wherever it is',
+                         _frozen('destination', 'CPU 0')),
+    'main loop stands': Fault('the thread of devices and monitors',
+                              _frozen('destination', 'qemu-system')),
+    'return path stands': Fault('the source reads no requests',
+                                _frozen('source', 'mig/src/return')),
+    'sender stands': Fault('the source sends no pages',
+                           _frozen('source', 'mig/src/main')),
+    'guest stopped': Fault('by the monitor, and continued', _stop_guest),
+    'paused': Fault('migrate-pause, then a recovery', _pause),
+    'asked': Fault('both monitors, without a break', _ask),
+    'link held': Fault('nothing comes through, then all does', _hold),
+    'memory compacted': Fault('the host moves pages about', _compact),
+}

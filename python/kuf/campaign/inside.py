@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""
+What runs in the host: one migration after the other.
+"""
+
+from contextlib import ExitStack
+import json
+from pathlib import Path
+import tempfile
+import time
+from typing import Any, Dict
+
+from kuf.campaign.case import Drawn
+from kuf.campaign.hosts import HOSTS
+from kuf.campaign.plan import Plan, draw
+from kuf.devices.cases import attempt
+from kuf.guest.backing import BACKINGS, prepared
+from kuf.guest.echo import Echo
+from kuf.guest.worker import MEMORY
+from kuf.host import settings
+
+
+# What a line begins with that is for those outside.
+MARK = 'campaign: '
+
+
+def tell(message: Dict[str, Any]) -> None:
+    """A line to those outside, who have it even if the host now dies."""
+    print(MARK + json.dumps(message), flush=True)
+
+
+def run_one(plan: Plan, verbose: bool) -> None:
+    """One migration."""
+    tell({'starts': plan.number})
+    start = time.monotonic()
+    with ExitStack() as stack:
+        wanted = dict(HOSTS[plan.host])
+        if plan.backing:
+            # What the memory is to be goes before what the host does to it.
+            wanted = {**wanted, **{
+                path: value for path, value in
+                BACKINGS[plan.backing].settings.items() if path in wanted}}
+        stack.enter_context(settings.changed(wanted))
+        if plan.backing:
+            stack.enter_context(prepared(plan.backing, MEMORY))
+        job = Path(stack.enter_context(tempfile.TemporaryDirectory(
+            prefix='guest-', ignore_cleanup_errors=True)))
+        outcome = attempt(Drawn(plan, job, verbose), verbose)
+    tell({'ended': plan.number, 'outcome': outcome,
+          'seconds': round(time.monotonic() - start, 1)})
+
+
+def run_all(seed: int, first: int, count: int, verbose: bool) -> None:
+    """So many of them."""
+    echo = Echo()
+    for number in range(first, first + count):
+        run_one(draw(seed, number), verbose)
+    echo.check()
