@@ -98,6 +98,18 @@ def run(command: Sequence[Word], **how: Any) -> int:
             raise
 
 
+def threads(process: int, name: str) -> List[int]:
+    """A process's threads whose names begin so."""
+    found = []
+    for task in Path(f'/proc/{process}/task').iterdir():
+        try:
+            if (task / 'comm').read_text('ascii').startswith(name):
+                found.append(int(task.name))
+        except OSError:
+            pass  # it has just ended
+    return sorted(found)
+
+
 class Terminal:
     """The caller's terminal, raw and as it was before."""
 

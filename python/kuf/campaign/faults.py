@@ -8,10 +8,11 @@ import signal
 import time
 from typing import Callable, Dict, NamedTuple
 
-from kuf.campaign.freeze import frozen, threads
+from kuf.campaign.freeze import frozen
 from kuf.devices.link_cuts import ANSWER, LinkCut
 from kuf.guest.machine import GuestError
 from kuf.guest.worker import Worker
+from kuf.process import threads
 from kuf.tap import comment
 
 

@@ -7,8 +7,7 @@ a host that is short of processors.
 from contextlib import contextmanager
 import ctypes
 import os
-from pathlib import Path
-from typing import Iterator, List
+from typing import Iterator
 
 
 # <linux/ptrace.h>
@@ -26,18 +25,6 @@ def _ptrace(request: int, thread: int) -> None:
                    none) == -1:
         errno = ctypes.get_errno()
         raise OSError(errno, os.strerror(errno))
-
-
-def threads(process: int, name: str) -> List[int]:
-    """A process's threads whose names begin so."""
-    found = []
-    for task in Path(f'/proc/{process}/task').iterdir():
-        try:
-            if (task / 'comm').read_text('ascii').startswith(name):
-                found.append(int(task.name))
-        except OSError:
-            pass  # it has just ended
-    return sorted(found)
 
 
 @contextmanager

@@ -18,12 +18,13 @@ import unittest.mock
 
 from kuf.campaign import run
 from kuf.campaign.faults import FAULTS
-from kuf.campaign.freeze import frozen, threads
+from kuf.campaign.freeze import frozen
 from kuf.campaign.hosts import HOSTS
 from kuf.campaign.inside import MARK
 from kuf.campaign.plan import DEVICE_NAMES, PROCESSORS, draw
 from kuf.campaign.results import digest, load
 from kuf.guest.backing import BACKINGS
+from kuf.process import threads
 
 
 # What counts in two threads, and says how far both are.

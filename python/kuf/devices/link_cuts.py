@@ -42,7 +42,7 @@ from kuf.devices.migration import (
     Migration,
 )
 from kuf.guest.backing import huge_blocks
-from kuf.guest.devices import DEVICES
+from kuf.guest.devices import DEVICES, Device
 from kuf.guest.echo import Echo
 from kuf.guest.machine import GuestError, pauses
 from kuf.guest.monitor import Deaf
@@ -122,6 +122,15 @@ class LinkConditions(Conditions):
         return [] if self.mode.preempt else ['no-preempt']
 
 
+def shown(device: Device, more: Sequence[str]) -> Device:
+    """With a display, if the guest can draw there: not under UEFI."""
+    if device.smm:
+        return device._replace(args=[*device.args, *more])
+    return device._replace(
+        args=[*device.args, '-device', 'VGA', *more],
+        work=','.join(filter(None, ['vga', device.work])))
+
+
 class LinkCut(Migration):
     """One point, from start to end."""
 
@@ -137,10 +146,8 @@ class LinkCut(Migration):
         @param there: and of the destination
         """
         # pylint: disable=too-many-arguments
-        device = DEVICES[conditions.device]
-        super().__init__(conditions, job, device._replace(
-            args=[*device.args, '-device', 'VGA', *more],
-            work=','.join(filter(None, ['vga', device.work]))), there)
+        super().__init__(conditions, job, shown(DEVICES[conditions.device],
+                                                more), there)
         self.point = point
         self.backing = conditions.backing
         self.oob = conditions.oob

@@ -15,6 +15,7 @@ from typing import (
 from kuf.guest.backing import HUGETLB, check_huge_pages, huge_pages
 from kuf.guest.machine import GuestError
 from kuf.host import settings
+from kuf.process import threads
 from kuf.virt import certificates, vhost_user
 from kuf.virt.domain import (
     DIMM,
@@ -98,6 +99,15 @@ def _switched(scene: Scene, key: str = 'migrate') -> Running:
 
 def _plain(scene: Scene, key: str = 'migrate') -> None:
     scene.complete(_switched(scene, key))
+
+
+def _preempt(scene: Scene) -> None:
+    """libvirt takes the second channel where it can; 9.0 can not."""
+    running = _switched(scene)
+    if not threads(scene.destination.qemu(), 'mig/dst/preempt'):
+        raise GuestError('pages that are asked for have no channel of their '
+                         'own')
+    scene.complete(running)
 
 
 def _direct(scene: Scene) -> None:
@@ -225,6 +235,7 @@ def _refusal(devices: str, name: str, **more: Any) -> Case:
 CASES: Dict[str, Case] = {
     'plain': Case(_plain),
     'automatic': Case(_plain, Domain()),
+    'preempt': Case(_preempt),
     'direct': Case(_direct),
     'after-precopy': Case(_after_precopy),
     'recovery': Case(_recovery, expected=INTERRUPTED, figures=False),
