@@ -169,8 +169,10 @@ def measure_here(scenario: Scenario) -> None:
 def measure_in_host(scenario: Scenario, kernel: str, memory: str,
                     timeout: int) -> None:
     """Do it in the emulated host, by this program."""
+    # One processor: its figures are compared with those of earlier ones.
     host = [str(TOP / 'host/run'), '--writable', str(scenario.output),
-            '--kernel', kernel, '--mem', memory, '--timeout', str(timeout)]
+            '--kernel', kernel, '--smp', '1', '--mem', memory,
+            '--timeout', str(timeout)]
     if scenario.icount:
         host.append('--icount')
     host += ['--', *inside.command(TOP / PROG)]

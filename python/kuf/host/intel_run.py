@@ -26,7 +26,7 @@ PROG = 'host/intel/run'
 def parse_args() -> argparse.Namespace:
     """The command line."""
     parser = cli.parser(PROG, __doc__)
-    arguments.add_host(parser, memory='2G', smp_help='processors [1]')
+    arguments.add_host(parser, memory='2G', smp=1, smp_help='processors [1]')
     parser.add_argument('--timeout', metavar='S', type=float,
                         default=arguments.TIMEOUT,
                         help='seconds until the host is given up, 0 for '

@@ -32,9 +32,9 @@ def parse_args() -> argparse.Namespace:
     """The command line."""
     parser = cli.parser(PROG, __doc__)
     arguments.add_host(
-        parser, memory='4G',
-        smp_help='processors [1]; nested SVM under TCG is sound with one and '
-        'with two, more were not tried')
+        parser, memory='4G', smp=None,
+        smp_help='processors [2; 1 with --icount, or if this machine has no '
+        'more]')
     parser.add_argument('--icount', action='store_true',
                         help='the clock counts instructions: 1 is 1 ns, '
                         'whatever else this machine does')
@@ -47,6 +47,8 @@ def parse_args() -> argparse.Namespace:
                         help='the folder that is written through '
                         '[build/results]')
     args = arguments.parse(parser)
+    if args.smp is None:
+        args.smp = 1 if args.icount else arguments.two_processors()
     if args.icount and args.smp != 1:
         parser.error('--icount is a clock of one processor; leave --smp out')
     return args

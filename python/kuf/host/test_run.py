@@ -11,7 +11,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from typing import Any, List
+from typing import Any, List, Sequence
 import unittest
 
 from kuf.paths import TOP
@@ -21,7 +21,9 @@ from kuf.paths import TOP
 MARK = f'test={os.getpid()}'
 # What the instruction clock reads at power on, in seconds.
 START_OF_CLOCK = 1767225600
-RUN = [str(TOP / 'host/run'), '--append', MARK]
+BARE = [str(TOP / 'host/run'), '--append', MARK]
+# Many of these run side by side with other tests.
+RUN = [*BARE, '--smp', '1']
 
 
 def run(*args: str, **kwargs: Any) -> 'subprocess.CompletedProcess[str]':
@@ -89,6 +91,26 @@ class RunTest(unittest.TestCase):
         self.assertRegex(done.stdout,
                          r'^2\n.* extra=1\n/dev/kvm\nnpt\nMemTotal:'
                          r' +(9|10)\d{5} ')
+
+    def nproc(self, processors: Sequence[int], *options: str) -> int:
+        """
+        How many processors the host has that is not told.
+
+        @param processors: those of this machine that it is left
+        """
+        done = subprocess.run(
+            ['taskset', '-c', ','.join(map(str, processors)), *BARE,
+             '--timeout', '120', *options, '--', 'nproc'],
+            stdin=subprocess.DEVNULL, text=True, stdout=subprocess.PIPE,
+            check=True)
+        return int(done.stdout)
+
+    def test_processors(self) -> None:
+        """Two, if this machine has as many."""
+        here = sorted(os.sched_getaffinity(0))
+        self.assertEqual(self.nproc(here), min(2, len(here)))
+        self.assertEqual(self.nproc(here, '--icount'), 1)
+        self.assertEqual(self.nproc(here[:1]), 1)
 
     def test_writes(self) -> None:
         with tempfile.TemporaryDirectory() as folder:

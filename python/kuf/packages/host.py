@@ -16,7 +16,7 @@ def run(*command: Word, options: 'tuple[Word, ...]' = (),
         timeout: int = 900) -> 'subprocess.CompletedProcess[str]':
     """Run a command there, as root; the KVM that is loaded is Debian's."""
     return subprocess.run(
-        [TOP / 'host/run', '--kernel', stock_kernel.BASE,
+        [TOP / 'host/run', '--kernel', stock_kernel.BASE, '--smp', '1',
          '--timeout', str(timeout), *options, '--',
          TOP / 'host/debian-13', installed.NAME, *command],
         text=True, check=False, stdin=subprocess.DEVNULL,

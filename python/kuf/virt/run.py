@@ -2,7 +2,7 @@
 """
 Migrate a guest with libvirt, from one host to another.
 
-In the emulated host: host/run --smp 2 -- host/libvirt [OPTIONS] CASE...
+In the emulated host: host/run -- host/libvirt [OPTIONS] CASE...
 
 The two hosts are containers with Debian's libvirt as it is, and QEMU of this
 build, or in debian-13-installed that of the packages.  The guest writes to its
