@@ -18,6 +18,7 @@ from typing import (
     Optional,
 )
 
+from kuf.link.mutations import Mutator
 from kuf.link.stream import (
     Channel,
     Mark,
@@ -77,16 +78,30 @@ class Pipe:
         """Until the connection is cut or closed."""
         try:
             while data := self.receive():
-                if self.stream:
-                    self.stream.feed(data)
-                if not self.pass_on(data):
+                if not self.pass_on(self.looked_at(data)):
                     return
+            if self.stream and self.relay.mutator:
+                self.pass_on(self.relay.mutator.take(self.channel, True))
             self.relay.closed(self.channel)
         except OSError:
             self.relay.closed(self.channel)
         except StreamError as exc:
             self.relay.wrong = f'{self.channel.value}: {exc}'
             self.relay.cut()
+
+    def looked_at(self, data: bytes) -> bytes:
+        """What is passed on of it, or instead."""
+        if not self.stream:
+            return data
+        mutator = self.relay.mutator
+        if not mutator:
+            self.stream.feed(data)
+            return data
+        mutator.feed(self.channel, data)
+        self.stream.feed(data)
+        if mutator.done_at:
+            self.relay.stopped.set()
+        return mutator.take(self.channel, self.stream.over)
 
     def receive(self) -> bytes:
         """What there is, nothing at the end."""
@@ -133,7 +148,9 @@ class Relay:
                  whole: bool = True, reset: bool = False,
                  silent: bool = False, listening: bool = False,
                  first: Optional[Channel] = None,
-                 huge: Collection[str] = (), encrypted: bool = False):
+                 huge: Collection[str] = (), encrypted: bool = False,
+                 memory: Optional[Memory] = None,
+                 mutator: Optional[Mutator] = None):
         """
         @param target: the destination's port
         @param watch: says where to cut
@@ -144,6 +161,8 @@ class Relay:
         @param first: the connection that is cut first, if not both at once
         @param huge: blocks of huge pages
         @param encrypted: what comes can't be read: there are no marks
+        @param memory: what was there before, in a recovery that is read
+        @param mutator: falsifies what goes over it; it is not cut then
         """
         # pylint: disable=too-many-arguments
         self.target = target
@@ -154,7 +173,8 @@ class Relay:
         self.silent = silent
         self.listening = listening
         self.first = first
-        self.memory = Memory(huge)
+        self.memory = memory or Memory(huge)
+        self.mutator = mutator
         # What is held, and what is slow: seconds for each chunk.
         self.held: List[Channel] = []
         self.delay: Dict[Channel, float] = {}
@@ -195,11 +215,13 @@ class Relay:
 
     def stream(self, channel: Channel) -> Optional[Stream]:
         """What reads a channel: all there is to read, or the return path."""
-        if self.encrypted:
+        read = self.whole or self.mutator or channel is Channel.RETURN
+        if self.encrypted or not read:
             return None
-        if self.whole or channel is Channel.RETURN:
+        if not self.mutator:
             return Stream(channel, self.memory, self.marked)
-        return None
+        return Stream(channel, self.memory, self.marked, self.whole,
+                      self.mutator.part)
 
     def marked(self, mark: Mark) -> None:
         """A mark was found, in the thread that is about to pass it on."""

@@ -127,10 +127,19 @@ class Stream:
 
     # pylint: disable=too-many-instance-attributes
     def __init__(self, channel: Channel, memory: Memory,
-                 watch: Callable[[Mark], None]):
+                 watch: Callable[[Mark], None], whole: bool = True,
+                 parts: Callable[[Mark], None] = lambda mark: None):
+        """
+        @param whole: it is a migration from its start, and not a recovery
+        @param parts: is told of each smallest part that means something by
+            itself when all of it is known; there is nothing between them
+        """
+        # pylint: disable=too-many-arguments
         self.channel = channel
         self.memory = memory
         self.watch = watch
+        self.whole = whole
+        self.parts = parts
         self.data = bytearray()
         # Of the first byte that was not looked at yet: in data, and counted
         # from the start of the stream.
@@ -188,27 +197,38 @@ class Stream:
         end = start + size if size else self.position
         self.watch(Mark(self.channel, what, start, end, block, value))
 
+    def part(self, what: str, start: int, block: str = '',
+             value: int = 0) -> None:
+        """A part ends here."""
+        self.parts(Mark(self.channel, what, start, self.position, block,
+                        value))
+
     # --- From the source ---
 
     def main(self) -> Parse:
         """The main channel."""
-        yield from self.skip(8)
+        if self.whole:
+            yield from self.skip(8)
+            self.part('start', 0)
         while True:
             start = self.position
             kind = yield from self.number(1)
             if kind == SECTION_CONFIGURATION:
                 yield from self.skip((yield from self.number(4)))
+                self.part('configuration', start)
             elif kind == SECTION_COMMAND:
-                yield from self.command(start)
+                command = yield from self.command(start)
+                self.part('command', start, '', command)
             elif kind in (SECTION_START, SECTION_PART, SECTION_END):
                 yield from self.section(kind, start)
             elif kind == SECTION_EOF:
                 self.found('eof', start)
+                self.part('eof', start)
                 return
             else:
                 raise StreamError(f'a section of kind {kind} at {start}')
 
-    def command(self, start: int) -> Parse:
+    def command(self, start: int) -> Generator[None, None, int]:
         """A command of the main channel."""
         command = yield from self.number(2)
         size = yield from self.number(2)
@@ -220,15 +240,16 @@ class Stream:
         if command == COMMAND_PING:
             value = int.from_bytes((yield from self.take(size)), 'big')
             self.found('ping', start, 0, '', value)
-            return
+            return command
         if command != COMMAND_DISCARD:
             yield from self.skip(size)
-            return
+            return command
         self.found('discard', start, 5 + size)
         data = yield from self.take(size)
         name = data[2:2 + data[1]].decode()
         for first, length in struct.iter_unpack('>QQ', data[3 + data[1]:]):
             self.memory.discard(name, first, length)
+        return command
 
     def section(self, kind: int, start: int) -> Parse:
         """RAM, which is all that is sent in sections."""
@@ -238,11 +259,14 @@ class Stream:
             yield from self.skip(8)
         if kind == SECTION_END:
             self.found('end', start)
+        self.part('section', start, '', kind)
         yield from self.pages()
+        start = self.position
         footer = yield from self.number(1)
         if footer != SECTION_FOOTER:
-            raise StreamError(f'no footer at {self.position - 1}')
+            raise StreamError(f'no footer at {start}')
         yield from self.skip(4)
+        self.part('footer', start)
 
     def pages(self) -> Parse:
         """Pages, up to the end of a section; all of the preempt channel."""
@@ -250,9 +274,11 @@ class Stream:
             start = self.position
             header = yield from self.number(8)
             if header & RAM_EOS:
+                self.part('eos', start)
                 return
             if header & RAM_MEM_SIZE:
                 yield from self.blocks(header & -PAGE)
+                self.part('blocks', start)
                 continue
             if not header & (RAM_ZERO | RAM_PAGE):
                 raise StreamError(f'a page with flags {header % PAGE:#x}')
@@ -264,6 +290,7 @@ class Stream:
             self.found('page', start, self.position + size - start,
                        self.block, offset)
             yield from self.skip(size)
+            self.part('page', start, self.block, offset)
 
     def blocks(self, total: int) -> Parse:
         """The list of blocks."""
@@ -290,6 +317,7 @@ class Stream:
             if what == 'request':
                 value, block = self.request(kind, data)
                 self.found(what, start, 0, block, value)
+                self.part(what, start, block, value)
                 continue
             if what == 'pong':
                 value = int.from_bytes(data, 'big')
@@ -297,8 +325,10 @@ class Stream:
                 size = yield from self.number(8)
                 self.found(what, start, self.position + size + 8 - start)
                 yield from self.skip(size + 8)
+                self.part(what, start)
                 continue
             self.found(what, start, 0, '', value)
+            self.part(what, start, '', value)
             if (what, value) == ('pong', PONG_LOADED):
                 self.memory.loaded = True
 
