@@ -45,7 +45,7 @@ kernel-%: configured
 
 # What scripts/build --help lists
 PARTS = base-qemu bochs deb-qemu debian-13 debian-13-installed guest guest-cloud \
-	libvirt-12 libvirt-13 selftests stock-qemu
+	libvirt-12 libvirt-13 qemu-asan selftests stock-qemu
 .PHONY: $(PARTS)
 $(PARTS): configured
 	@./scripts/build $@

@@ -25,6 +25,7 @@ from kuf.build import (
     kernel,
     kvm,
     qemu,
+    qemu_asan,
     qemu_packages,
     selftests,
     stock,
@@ -94,6 +95,8 @@ PARTS: Dict[str, Part] = {
                   lambda project, args: bochs.build(project)),
     'base-qemu': Part('QEMU without the fork',
                       lambda project, args: qemu.build_base(project)),
+    'qemu-asan': Part('QEMU with the fork, for AddressSanitizer',
+                      lambda project, args: qemu_asan.build(project)),
     'deb-qemu': Part('QEMU with the fork as Debian packages, in build/deb; '
                      'needs root',
                      lambda project, args: qemu_packages.build(project)),

@@ -80,18 +80,18 @@ with all of them.  Exit status is 0 if no test failed and nothing was
 reported.'''
 
 
-def _output(words: List[str]) -> str:
+def output_of(words: List[str]) -> str:
     """The file that a command makes."""
     return words[words.index('-o') + 1] if '-o' in words[:-1] else ''
 
 
 def _instrumented(words: List[str]) -> bool:
     """Whether a compiler's command is for a source of ours."""
-    return bool(TEST_OBJECT.match(_output(words))) or \
+    return bool(TEST_OBJECT.match(output_of(words))) or \
         words[-1].endswith(SOURCES)
 
 
-def _compile(words: List[str], how: Sanitizer, folder: str) -> List[str]:
+def compile_command(words: List[str], how: Sanitizer, folder: str) -> List[str]:
     """The command to compile it in our folder, and for the sanitizer."""
     flags = ['-Wno-error', how.flags]
     if words[-1].endswith('rcu.c'):
@@ -127,13 +127,13 @@ def _edges(commands: List[str], how: Sanitizer, folder: str) -> Iterator[str]:
     tests = [f'tests/unit/{name}' for name in TESTS]
     for line in commands:
         words = line.replace('$', '$$').split()
-        output = _output(words)
+        output = output_of(words)
         if '-c' in words:
             if not _instrumented(words):
                 continue
             objects.append(output)
             yield f'build {folder}/{output}: cc {words[-1]}\n' \
-                f" cmd = {' '.join(_compile(words, how, folder))}"
+                f" cmd = {' '.join(compile_command(words, how, folder))}"
         elif output in tests:
             command, used = _link(words, how, folder, objects)
             yield f"build {folder}/{output}: link {' '.join(used)} | " \
