@@ -46,6 +46,10 @@ class Conditions:
         """What else is said of them."""
         return []
 
+    def qemu(self, _side: str) -> Optional[Path]:
+        """Another QEMU than build/qemu has."""
+        return None
+
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """The command line's part of it, but for preemption."""
@@ -87,10 +91,12 @@ class Migration:
         traces = [arg for pattern in conditions.trace
                   for arg in ('-trace', pattern)]
         self.source = Worker('source', job, device, [],
-                             memory=conditions.backing)
+                             memory=conditions.backing,
+                             qemu=conditions.qemu('source'))
         self.destination = Worker('destination', job, device,
                                   ['-incoming', 'defer', *traces, *there],
-                                  wrapper, conditions.backing)
+                                  wrapper, conditions.backing,
+                                  conditions.qemu('destination'))
         self.vms = (self.source, self.destination)
 
     def run(self) -> str:

@@ -48,9 +48,11 @@ class Worker(GuestMachine):
     """One side of a migration, and the guest's console."""
 
     def __init__(self, side: str, job: Path, device: Device, args: List[str],
-                 wrapper: Sequence[str] = (), memory: Optional[str] = None):
+                 wrapper: Sequence[str] = (), memory: Optional[str] = None,
+                 qemu: Optional[Path] = None):
         """
         @param memory: what it is in the host, of kuf.guest.backing
+        @param qemu: another one than build/qemu has
         """
         # pylint: disable=too-many-arguments
         self.job = job
@@ -63,7 +65,7 @@ class Worker(GuestMachine):
         self.works = [part.split(':')[0] for part in work.split(',')]
         super().__init__(
             side, job, job, guest='guest', kernel=device.kernel,
-            wrapper=wrapper,
+            wrapper=wrapper, qemu=qemu,
             append=f'{device.append} guest.modules={device.modules} '
             f'guest.work={work}',
             args=['-machine', device.machine, *memory_args(memory),
