@@ -15,6 +15,7 @@
 #include "postcopy-commit.h"
 #include "postcopy-fault.h"
 #include "postcopy-ram.h"
+#include "qemu-file.h"
 #include "savevm.h"
 #include "trace.h"
 
@@ -101,6 +102,14 @@ void postcopy_commit_try(MigrationState *s)
         qemu_savevm_send_ping(s->to_dst_file, PING_COMMIT);
         return;
     }
+    if (qatomic_read(&source.no_pong)) {
+        /*
+         * The destination has ended the return path, and be it to say that all
+         * is well: the guest can only go on here.
+         */
+        qemu_file_set_error(s->to_dst_file, -EPIPE);
+        return;
+    }
     /* The destination's requests are urgent, too; whoever serves them counts */
     if (!qemu_sem_timedwait(&s->rate_limit_sem, HOLD_MS)) {
         qemu_sem_post(&s->rate_limit_sem);
@@ -109,7 +118,7 @@ void postcopy_commit_try(MigrationState *s)
 
 void postcopy_commit_wait(MigrationState *s)
 {
-    while (postcopy_commit_holds(s) && !qatomic_read(&source.no_pong)) {
+    while (postcopy_commit_holds(s) && !qemu_file_get_error(s->to_dst_file)) {
         postcopy_commit_try(s);
     }
 }
