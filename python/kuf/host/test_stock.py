@@ -16,8 +16,8 @@ class ModulesTest(unittest.TestCase):
     def test_wanted_later(self) -> None:
         """What the kernel wants is loaded, also in a namespace."""
         done = subprocess.run(
-            [TOP / 'host/run', '--kernel', stock_kernel.PATCHED, '--smp', '1',
-             '--timeout', '250', '--', 'sh', '-ec',
+            [TOP / 'host/run', '--kernel', stock_kernel.PATCHED,
+             '--smp', '1', '--timeout', '250', '--', 'sh', '-ec',
              'ip link add type dummy; unshare -n ip link add type veth; lsmod'],
             text=True, check=False, stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
