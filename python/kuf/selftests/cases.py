@@ -40,6 +40,9 @@ VARIANTS = {
             '-b 16M -k -o -v 4',
             '-b 16M -k -u MISSING',
         )],
+    # A few rounds, always the same.
+    'x86_64/userfault_fuzz_test': [
+        Case('x86_64/userfault_fuzz_test', '-s 10 -r 1')],
 }
 
 # What a host has to be set to, by a test's arguments: files and what is written

@@ -61,6 +61,8 @@ def parse_args() -> argparse.Namespace:
                             for name, emulator in EMULATORS.items()))
     parser.add_argument('--smp', metavar='N', type=int, default=1,
                         help="the host's processors [1]")
+    parser.add_argument('--append', metavar='ARGS', default='',
+                        help="more for the kernel's command line")
     parser.add_argument('--tests', metavar='DIR', type=Path,
                         default=SELFTESTS,
                         help='where the tests are [build/selftests]')
@@ -84,7 +86,7 @@ def work() -> int:
         run_job()
         return 0
     target = Target(args.kernel, args.mode, args.tests, args.smp,
-                    args.emulator)
+                    args.emulator, args.append)
     check_names(args.tests, args.names)
     cases = [case for name in args.names for case in cases_of(name)]
     if args.same:

@@ -42,6 +42,8 @@ class Target(NamedTuple):
     folder: Path
     smp: int = 1
     emulator: str = 'tcg'
+    # More for the kernel's command line.
+    append: str = ''
 
     @property
     def emulation(self) -> Emulator:
@@ -56,7 +58,8 @@ class Target(NamedTuple):
 
     def command(self, cases: Sequence[Case] = ()) -> List[str]:
         """The host, running ourselves; it ends when we do."""
-        append = f'{APPEND} {self.emulation.modes[self.mode]}'.strip()
+        append = ' '.join(filter(None, [
+            APPEND, self.emulation.modes[self.mode], self.append]))
         packed = [] if self.emulation.sees_files else self.files(cases)
         return ['setpriv', '--pdeathsig', 'TERM', str(self.emulation.launcher),
                 '--kernel', self.kernel, '--smp', str(self.smp),
