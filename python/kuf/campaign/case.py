@@ -14,6 +14,7 @@ from kuf.devices.link_cuts import LinkConditions, LinkCut, View
 from kuf.guest.devices import DEVICES, create_network
 from kuf.guest.machine import GuestError
 from kuf.guest.stamps import check_disk
+from kuf.guest.worker import Worker
 from kuf.link.cuts import Point
 from kuf.link.relay import Relay, Watch
 from kuf.tap import comment
@@ -33,6 +34,18 @@ def _arguments(plan: Plan) -> List[str]:
     if flags := PROCESSORS[plan.processor]:
         arguments += ['-cpu', f'host,-tsc-deadline,{flags}']
     return arguments
+
+
+def stacks(vm: Worker) -> str:
+    """What all threads of a side are doing, if it still runs."""
+    if not vm.is_running():
+        return ''
+    done = subprocess.run(
+        ['gdb', '-q', '-nx', '-batch', '-p', str(vm.get_pid()),
+         '-ex', 'thread apply all backtrace 24'], check=False, text=True,
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT, errors='replace')
+    return f'{vm.side}:\n{done.stdout}'
 
 
 class Drawn(LinkCut):
@@ -101,7 +114,12 @@ class Drawn(LinkCut):
         return time.monotonic() - self.switched > self.to_come[0].after
 
     def run(self) -> str:
-        outcome = super().run()
+        try:
+            outcome = super().run()
+        except GuestError:
+            for vm in self.vms:
+                comment(stacks(vm))
+            raise
         device = DEVICES[self.plan.device]
         if device.work.startswith('disk') and not device.template:
             check_disk(self.job / 'disk')
