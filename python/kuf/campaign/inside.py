@@ -8,7 +8,7 @@ import json
 from pathlib import Path
 import tempfile
 import time
-from typing import Any, Dict
+from typing import Any, Dict, Optional
 
 from kuf.campaign.case import Drawn
 from kuf.campaign.hosts import HOSTS
@@ -50,9 +50,13 @@ def run_one(plan: Plan, verbose: bool) -> None:
           'seconds': round(time.monotonic() - start, 1)})
 
 
-def run_all(seed: int, first: int, count: int, verbose: bool) -> None:
-    """So many of them."""
+def run_all(seed: int, first: int, count: int, seconds: Optional[float],
+            verbose: bool) -> None:
+    """So many of them, as far as the time allows."""
     echo = Echo()
+    began = time.monotonic()
     for number in range(first, first + count):
+        if seconds and time.monotonic() - began > seconds:
+            break
         run_one(draw(seed, number), verbose)
     echo.check()

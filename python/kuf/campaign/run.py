@@ -98,12 +98,14 @@ class Run:
                 f'{self.seconds:.0f} s')
 
 
-def in_host(args: argparse.Namespace, first: int, count: int) -> Iterator[Run]:
+def in_host(args: argparse.Namespace, first: int, count: int,
+            seconds: int) -> Iterator[Run]:
     """Some runs in one host; the last one has failed if that has died."""
     command = [str(TOP / 'host/run'), '--smp', str(args.smp), '--kernel',
                args.kernel, '--timeout', str(600 * count), '--',
                *inside.command(LAUNCHER, '--seed', str(args.seed), '--first',
                                str(first), '--runs', str(count),
+                               *(['--time', str(seconds)] if seconds else []),
                                *(['--verbose'] if args.verbose else []))]
     run: Optional[Run] = None
     with subprocess.Popen(command, stdin=subprocess.DEVNULL,
@@ -125,8 +127,9 @@ def in_host(args: argparse.Namespace, first: int, count: int) -> Iterator[Run]:
             elif run:
                 run.outcome = message['outcome']
                 run.seconds = message['seconds']
-    if not run:
-        run = Run(args.seed, first)
+    if not run and not process.returncode:
+        return
+    run = run or Run(args.seed, first)
     if process.returncode:
         # The host's end says something about the last one.
         run.outcome = None
@@ -147,20 +150,24 @@ def outside(args: argparse.Namespace) -> int:
     began = time.monotonic()
     number, last = args.first, args.first + args.runs
     runs: List[Run] = []
-    while number < last:
-        if args.time and time.monotonic() - began > args.time:
-            break
-        for run in in_host(args, number, min(TOGETHER, last - number)):
+    left = args.time or 0
+    while number < last and left >= 0:
+        before = number
+        for run in in_host(args, number, min(TOGETHER, last - number), left):
             runs.append(run)
             print(run.line(), flush=True)
             number = run.plan.number + 1
             if run.outcome is None:
                 keep(args.output, run)
-    stamp.write(args.output / f'{args.seed}-{args.first}.json', json.dumps(
-        [run.record() for run in runs], indent=1))
+            stamp.write(args.output / f'{args.seed}-{args.first}.json',
+                        json.dumps([run.record() for run in runs], indent=1))
+        if number == before:
+            break
+        if args.time:
+            left = int(args.time - (time.monotonic() - began)) or -1
     failed = sum(run.outcome is None for run in runs)
     print(f'{len(runs)} runs, {failed} failed')
-    return int(failed > 0)
+    return int(failed > 0 or not runs)
 
 
 def publish_all(args: argparse.Namespace) -> int:
@@ -181,7 +188,7 @@ def work() -> int:
     if args.publish:
         return publish_all(args)
     if args.inside:
-        here.run_all(args.seed, args.first, args.runs, args.verbose)
+        here.run_all(args.seed, args.first, args.runs, args.time, args.verbose)
         return 0
     return outside(args)
 

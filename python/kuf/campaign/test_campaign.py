@@ -204,6 +204,15 @@ class RunTest(unittest.TestCase):
 
     def test_no_time_is_left(self) -> None:
         with unittest.mock.patch('kuf.campaign.run.time.monotonic',
-                                 side_effect=[0, 0, 10, 20, 30, 40]):
-            _status, said = self.campaign('exit 0', '--time', '5')
-        self.assertEqual(said.splitlines()[-1], '2 runs, 1 failed')
+                                 side_effect=[0, 3, 10]):
+            _status, said = self.campaign('exit 125', '--time', '5')
+        self.assertEqual(said.splitlines()[-1], '4 runs, 2 failed')
+        asked = (self.top / 'host/run.asked').read_text('utf-8').splitlines()
+        self.assertEqual([line.split('--time ')[1] for line in asked],
+                         ['5', '2'])
+
+    def test_no_run_is_begun(self) -> None:
+        """The host ends in order: there was no time."""
+        with unittest.mock.patch('kuf.campaign.inside.MARK', 'nothing: '):
+            status, said = self.campaign('exit 0', '--runs', '1')
+        self.assertEqual((status, said), (1, '0 runs, 0 failed\n'))
