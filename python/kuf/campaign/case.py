@@ -105,7 +105,7 @@ class Drawn(LinkCut):
         while self.to_come and self.due():
             fault = self.to_come.pop(0)
             comment(f'{fault.name}, {fault.length:.2f} s')
-            FAULTS[fault.name].happen(self, fault.length)
+            FAULTS[fault.name](self, fault.length)
             return
         super().act(since, source, destination)
 

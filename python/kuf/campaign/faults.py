@@ -6,7 +6,7 @@ What can happen to the two sides while memory is missing.
 from pathlib import Path
 import signal
 import time
-from typing import Callable, Dict, NamedTuple
+from typing import Callable, Dict
 
 from kuf.campaign.freeze import frozen
 from kuf.devices.link_cuts import ANSWER, LinkCut
@@ -20,12 +20,6 @@ COMPACT = Path('/proc/sys/vm/compact_memory')
 
 # What happens to a migration, and for how many seconds.
 Happen = Callable[[LinkCut, float], None]
-
-
-class Fault(NamedTuple):
-    """One of them."""
-    what: str
-    happen: Happen
 
 
 def _stop_process(vm: Worker, seconds: float) -> None:
@@ -92,28 +86,20 @@ def _compact(_case: LinkCut, _seconds: float) -> None:
     COMPACT.write_text('1', encoding='ascii')
 
 
-FAULTS: Dict[str, Fault] = {
-    'source stopped': Fault('the process gets SIGSTOP and SIGCONT',
-                            lambda case, seconds:
-                            _stop_process(case.source, seconds)),
-    'destination stopped': Fault('the same',
-                                 lambda case, seconds:
-                                 _stop_process(case.destination, seconds)),
-    'listen thread stands': Fault('it reads no pages',
-                                  _frozen('destination', 'mig/dst/listen')),
-    'preempt thread stands': Fault('it reads no pages that were asked for',
-                                   _frozen('destination', 'mig/dst/preempt')),
-    'vCPU stands': Fault('the first one, wherever it is',
-                         _frozen('destination', 'CPU 0')),
-    'main loop stands': Fault('the thread of devices and monitors',
-                              _frozen('destination', 'qemu-system')),
-    'return path stands': Fault('the source reads no requests',
-                                _frozen('source', 'mig/src/return')),
-    'sender stands': Fault('the source sends no pages',
-                           _frozen('source', 'mig/src/main')),
-    'guest stopped': Fault('by the monitor, and continued', _stop_guest),
-    'paused': Fault('migrate-pause, then a recovery', _pause),
-    'asked': Fault('both monitors, without a break', _ask),
-    'link held': Fault('nothing comes through, then all does', _hold),
-    'memory compacted': Fault('the host moves pages about', _compact),
+# By the names of kuf.campaign.kinds.
+FAULTS: Dict[str, Happen] = {
+    'source stopped': lambda case, seconds: _stop_process(case.source, seconds),
+    'destination stopped':
+        lambda case, seconds: _stop_process(case.destination, seconds),
+    'listen thread stands': _frozen('destination', 'mig/dst/listen'),
+    'preempt thread stands': _frozen('destination', 'mig/dst/preempt'),
+    'vCPU stands': _frozen('destination', 'CPU 0'),
+    'main loop stands': _frozen('destination', 'qemu-system'),
+    'return path stands': _frozen('source', 'mig/src/return'),
+    'sender stands': _frozen('source', 'mig/src/main'),
+    'guest stopped': _stop_guest,
+    'paused': _pause,
+    'asked': _ask,
+    'link held': _hold,
+    'memory compacted': _compact,
 }

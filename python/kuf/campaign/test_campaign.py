@@ -21,6 +21,7 @@ from kuf.campaign.faults import FAULTS
 from kuf.campaign.freeze import frozen
 from kuf.campaign.hosts import HOSTS
 from kuf.campaign.inside import MARK
+from kuf.campaign.kinds import KINDS
 from kuf.campaign.plan import DEVICE_NAMES, PROCESSORS, draw
 from kuf.campaign.results import digest, load
 from kuf.guest.backing import BACKINGS
@@ -89,6 +90,9 @@ class PlanTest(unittest.TestCase):
                      'oracle', '1 vCPUs', '4 vCPUs', 'nothing', 'cut',
                      'cut, reset', 'cut, silent', 'cut, and again', *FAULTS):
             self.assertIn(name, features)
+
+    def test_all_has_words(self) -> None:
+        self.assertEqual(list(FAULTS), list(KINDS))
 
     def test_what_is_encrypted_is_not_cut(self) -> None:
         plans = [draw(2, number) for number in range(300)]

@@ -26,6 +26,7 @@ from kuf.documents import (
     postcopy,
     present_memory,
     refusals,
+    reliability,
     virsh,
 )
 from kuf.documents.blocks import Blocks, fill
@@ -39,7 +40,7 @@ PLOTS_FOLDER = TOP / 'docs/results'
 
 PARTS = (demonstration, feature_off, missing_page, postcopy, present_memory)
 BLOCKS: Blocks = {
-    name: block for part in (*PARTS, headline, refusals, virsh)
+    name: block for part in (*PARTS, headline, refusals, reliability, virsh)
     for name, block in part.BLOCKS.items()}
 PLOTS: Dict[str, Callable[[], Plot]] = {
     name: plot for part in PARTS for name, plot in part.PLOTS.items()}

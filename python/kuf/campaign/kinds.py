@@ -1,0 +1,23 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""
+What can happen in a campaign, in words; kuf.campaign.faults does it.
+"""
+
+from typing import Dict
+
+
+KINDS: Dict[str, str] = {
+    'source stopped': 'the process gets SIGSTOP and SIGCONT',
+    'destination stopped': 'the process gets SIGSTOP and SIGCONT',
+    'listen thread stands': 'it reads no pages',
+    'preempt thread stands': 'it reads no pages that were asked for',
+    'vCPU stands': 'the first one, wherever it is',
+    'main loop stands': 'the thread of devices and monitors',
+    'return path stands': 'the source reads no requests',
+    'sender stands': 'the source sends no pages',
+    'guest stopped': 'by the monitor, and continued',
+    'paused': 'migrate-pause, then a recovery',
+    'asked': 'both monitors, without a break',
+    'link held': 'nothing comes through, then all does',
+    'memory compacted': 'the host moves pages about',
+}

@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""
+What came of campaigns, as a document.
+"""
+
+from typing import List
+
+from kuf.campaign.kinds import KINDS
+from kuf.campaign.results import OUTCOMES, Counts
+from kuf.cli import counted
+from kuf.documents.blocks import Blocks
+from kuf.documents.records import Data, newest
+from kuf.markdown import table, words
+
+
+def record() -> Data:
+    """The last campaign's digest, see kuf.campaign.results."""
+    return newest('campaign').data
+
+
+def answer() -> str:
+    """How many runs, and how many failed."""
+    data = record()
+    failed = data['failed']
+    text = (f"**{counted(data['runs'], 'run')}, "
+            f"{'none' if not failed else len(failed)} failed.** "
+            f"{newest('campaign').versions.text()}.")
+    for run in failed:
+        text += f"\n\n* {run['seed']}/{run['number']}: {run['plan']}"
+    return text
+
+
+def _rows(counts: Counts) -> List[List[str]]:
+    return [[name, *(str(number) for number in numbers)]
+            for name, numbers in sorted(counts.items())]
+
+
+def outcomes() -> str:
+    """How runs ended."""
+    data = record()
+    return table(['outcome', 'runs'],
+                 [[f'{name}: {what}', str(data['outcomes'].get(name, 0))]
+                  for name, what in OUTCOMES.items()])
+
+
+def faults() -> str:
+    """How often each thing happened."""
+    return table(['what happened', 'runs', 'failed'],
+                 _rows(record()['happened']))
+
+
+def guests() -> str:
+    """What was migrated, and where."""
+    return table(['of which with', 'runs', 'failed'], _rows(record()['with']))
+
+
+def kinds() -> str:
+    """What each fault is."""
+    return words(['fault', 'what'], [[*kind] for kind in KINDS.items()])
+
+
+BLOCKS: Blocks = {
+    'campaign-answer': answer,
+    'campaign-outcomes': outcomes,
+    'campaign-faults': faults,
+    'campaign-guests': guests,
+    'campaign-kinds': kinds,
+}
