@@ -49,7 +49,7 @@ STARTED = (
     r'Unable to get system bus connection',
     r'DBus not available, disabling firewalld support',
     r'udevGetDMIData:\d+ : .* Failed to get udev device',
-    r'Child process \(/usr/sbin/dmidecode .*\) unexpected exit status',
+    r'Child process \((/usr)?/sbin/dmidecode .*\) unexpected exit status',
 )
 # The tests ask QEMU themselves, and give it an option and the host's processor;
 # and virsh hangs up when it has its answer, while libvirtd may be about to read
