@@ -322,6 +322,17 @@ static void coroutine_fn wait_for_preempt_channel(MigrationIncomingState *mis)
     }
 }
 
+/*
+ * What the monitors' dispatcher has taken before the RAM wait was on is answered
+ * while the main thread does not wait yet.
+ */
+static void coroutine_fn wait_for_monitors(void)
+{
+    while (!qmp_unattended_settled()) {
+        qemu_co_sleep_ns(QEMU_CLOCK_REALTIME, SCALE_MS);
+    }
+}
+
 static bool coroutine_fn kuf_before_devices(MigrationIncomingState *mis,
                                             Error **errp)
 {
@@ -329,6 +340,7 @@ static bool coroutine_fn kuf_before_devices(MigrationIncomingState *mis,
     PostcopyGate *gate = postcopy_gate_new();
 
     assert(qemu_in_coroutine());
+    wait_for_monitors();
     wait_for_preempt_channel(mis);
     foreach_not_ignored_block(add_eager_block, gate);
     add_low_memory(gate);

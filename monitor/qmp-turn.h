@@ -44,19 +44,21 @@ static inline QMPRequest *qmp_turn_take(MonitorQMP *mon, bool claimed)
     bool (*claims)(const QMPRequest *req) = qatomic_read(&qmp_turn_claims);
     const QMPRequest *head = g_queue_peek_head(mon->qmp_requests);
 
-    if (!head || mon->request_running ||
-        (claims && claims(head)) != claimed) {
+    if (!head || mon->running || (claims && claims(head)) != claimed) {
         return NULL;
     }
-    mon->request_running = true;
+    mon->running = head;
     return g_queue_pop_head(mon->qmp_requests);
 }
 
-/* The request of qmp_turn_take() has been answered.  Called without locks. */
+/*
+ * The request of qmp_turn_take() has been answered, and is still there.  Called
+ * without locks.
+ */
 static inline void qmp_turn_end(MonitorQMP *mon)
 {
     QEMU_LOCK_GUARD(&mon->qmp_queue_lock);
-    mon->request_running = false;
+    mon->running = NULL;
 }
 
 #endif /* MONITOR_QMP_TURN_H */

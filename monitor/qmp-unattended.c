@@ -59,6 +59,27 @@ static bool claims(const QMPRequest *req)
            req->mon->common.use_io_thread && can_be_attended(req);
 }
 
+/* The dispatcher may have taken it before it was left to mon_iothread. */
+static bool runs_what_it_claims(MonitorQMP *mon)
+{
+    QEMU_LOCK_GUARD(&mon->qmp_queue_lock);
+    return mon->running && claims(mon->running);
+}
+
+bool qmp_unattended_settled(void)
+{
+    Monitor *mon;
+
+    QEMU_LOCK_GUARD(&monitor_lock);
+    QTAILQ_FOREACH(mon, &mon_list, entry) {
+        if (monitor_is_qmp(mon) &&
+            runs_what_it_claims(container_of(mon, MonitorQMP, common))) {
+            return false;
+        }
+    }
+    return true;
+}
+
 static QMPRequest *take(MonitorQMP *mon)
 {
     QMPRequest *req;

@@ -31,6 +31,18 @@
 void qmp_unattended_start(void);
 
 /**
+ * qmp_unattended_settled: has the main loop nothing left of what is not its any
+ * more?
+ *
+ * The dispatcher takes a request in one round of the main loop and runs it in
+ * the next.  One that it took before qmp_unattended_start() stays its, so until
+ * all of these are answered the main thread must not wait for memory.  They are
+ * in the next round; what came since may make it look as if they were not.
+ * Called in the main thread, without locks.
+ */
+bool qmp_unattended_settled(void);
+
+/**
  * qmp_unattended_attend: run what is left to mon_iothread
  *
  * Called in mon_iothread, regularly, without locks.

@@ -106,7 +106,7 @@ static void monitor_free(MonitorQMP *mon)
 {
     QTAILQ_REMOVE(&mon_list, &mon->common, entry);
     g_assert_true(g_queue_is_empty(mon->qmp_requests));
-    g_assert_false(mon->request_running);
+    g_assert_null(mon->running);
     g_queue_free(mon->qmp_requests);
     qemu_mutex_destroy(&mon->qmp_queue_lock);
     g_free(mon);
@@ -287,6 +287,37 @@ static void test_turn(void)
     qmp_unattended_attend();
     check_answers("b");
     monitor_free(mon);
+}
+
+/* The dispatcher has taken one, and then the RAM wait comes. */
+static void test_settled(void)
+{
+    MonitorQMP *mon = monitor_new(false), *other = monitor_new(true);
+    QMPRequest *req, *block;
+
+    begin();
+    ram_wait_active = false;
+    push_command(mon, "query-status", "a");
+    push_command(other, "query-block", "b");
+    req = dispatcher_take(mon);
+    block = dispatcher_take(other);
+    ram_wait_active = true;
+    g_assert_false(qmp_unattended_settled());
+    qmp_turn_end(mon);
+    qmp_request_free(req);
+    /* The other one is the main loop's in any case. */
+    g_assert_true(qmp_unattended_settled());
+    qmp_turn_end(other);
+    qmp_request_free(block);
+
+    /* What nobody has taken is mon_iothread's. */
+    push_command(mon, "query-status", "c");
+    g_assert_true(qmp_unattended_settled());
+    qmp_unattended_attend();
+    g_assert_true(qmp_unattended_settled());
+    check_answers("c");
+    monitor_free(mon);
+    monitor_free(other);
 }
 
 static void dispatcher_comes_by(MonitorQMP *mon)
@@ -481,6 +512,7 @@ int main(int argc, char **argv)
     g_test_add_func("/qmp-unattended/commands", test_commands);
     g_test_add_func("/qmp-unattended/errors", test_errors);
     g_test_add_func("/qmp-unattended/order", test_order);
+    g_test_add_func("/qmp-unattended/settled", test_settled);
     g_test_add_func("/qmp-unattended/turn", test_turn);
     g_test_add_func("/qmp-unattended/other-turn", test_other_turn);
     g_test_add_func("/qmp-unattended/full", test_full);
