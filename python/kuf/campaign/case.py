@@ -57,6 +57,8 @@ class Drawn(LinkCut):
         super().__init__(conditions, plan.point or WHOLE, job,
                          _arguments(plan), ORACLE if plan.oracle else [])
         self.plan = plan
+        if not plan.point:
+            self.breaks = 0
         self.encrypted = plan.tls
         self.postcopy_bandwidth = plan.bandwidth
         self.rest = plan.rest

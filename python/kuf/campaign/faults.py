@@ -11,12 +11,17 @@ from typing import Callable, Dict
 from kuf.campaign.freeze import frozen
 from kuf.devices.link_cuts import ANSWER, LinkCut
 from kuf.guest.machine import GuestError
+from kuf.guest.monitor import Deaf
 from kuf.guest.worker import Worker
 from kuf.process import threads
 from kuf.tap import comment
 
 
 COMPACT = Path('/proc/sys/vm/compact_memory')
+
+# What is answered whoever waits, and what the main loop has to run.
+ALWAYS = ['query-migrate', 'query-status']
+MAIN_LOOP = ['query-cpus-fast', 'query-memory-size-summary', 'query-block']
 
 # What happens to a migration, and for how many seconds.
 Happen = Callable[[LinkCut, float], None]
@@ -40,14 +45,43 @@ def _frozen(side: str, name: str) -> Happen:
     return lambda case, seconds: _freeze(getattr(case, side), name, seconds)
 
 
-def _stop_guest(case: LinkCut, seconds: float) -> None:
-    """By the monitor, if it runs there."""
+def _main_loop_answers(case: LinkCut) -> bool:
+    """
+    Does no main loop wait for memory longer than that takes to come?  While the
+    link is broken only commands that do without it are answered.
+    """
+    return case.recoveries >= case.breaks
+
+
+def _running(case: LinkCut) -> Worker:
+    """Where the guest is."""
     monitor = case.destination.monitor(case.oob)
-    if monitor.ask('query-status', ANSWER).value['status'] != 'running':
+    status = monitor.ask('query-status', ANSWER).value['status']
+    return case.destination if status == 'running' else case.source
+
+
+def _stop_guest(case: LinkCut, seconds: float) -> None:
+    """By the monitor, if it runs at the destination."""
+    if not _main_loop_answers(case) or _running(case) is case.source:
         return
+    monitor = case.destination.monitor(case.oob)
     monitor.ask('stop', ANSWER)
     time.sleep(seconds)
     monitor.ask('cont', ANSWER)
+
+
+def _plug(case: LinkCut, _seconds: float) -> None:
+    """A device; a side that migrates does not take it."""
+    if not _main_loop_answers(case):
+        return
+    try:
+        _running(case).monitor(case.oob).ask(
+            'device_add', ANSWER, driver='virtio-rng-pci', id='plugged',
+            disable_legacy='on')
+    except GuestError as exc:
+        if isinstance(exc, Deaf):
+            raise
+        comment(str(exc))
 
 
 def _pause(case: LinkCut, _seconds: float) -> None:
@@ -58,6 +92,7 @@ def _pause(case: LinkCut, _seconds: float) -> None:
         return
     try:
         monitor.ask('migrate-pause', ANSWER)
+        case.breaks += 1
     except GuestError as exc:
         # It may be over by now.
         comment(str(exc))
@@ -65,12 +100,17 @@ def _pause(case: LinkCut, _seconds: float) -> None:
 
 def _ask(case: LinkCut, seconds: float) -> None:
     """Everything that management asks, all the time."""
+    commands = [*ALWAYS, *(MAIN_LOOP if _main_loop_answers(case) else [])]
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         for vm in case.vms:
-            for command in ('query-migrate', 'query-status', 'query-cpus-fast',
-                            'query-memory-size-summary', 'query-block'):
+            for command in commands:
                 vm.monitor(case.oob).ask(command, ANSWER)
+
+
+def _kill_source(case: LinkCut, _seconds: float) -> None:
+    """As soon as the destination has all."""
+    case.kill_source = True
 
 
 def _hold(case: LinkCut, seconds: float) -> None:
@@ -97,7 +137,9 @@ FAULTS: Dict[str, Happen] = {
     'main loop stands': _frozen('destination', 'qemu-system'),
     'return path stands': _frozen('source', 'mig/src/return'),
     'sender stands': _frozen('source', 'mig/src/main'),
+    'source killed': _kill_source,
     'guest stopped': _stop_guest,
+    'plugged': _plug,
     'paused': _pause,
     'asked': _ask,
     'link held': _hold,

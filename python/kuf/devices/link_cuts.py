@@ -23,6 +23,7 @@ reported: QEMU has no answer for them there.  Output is TAP.
 
 from dataclasses import dataclass
 from pathlib import Path
+import signal
 import textwrap
 import time
 from typing import (
@@ -154,6 +155,9 @@ class LinkCut(Migration):
         self.relay: Optional[Relay] = None
         self.port = PORT
         self.recoveries = 0
+        # So often it breaks, at most.
+        self.breaks = 1 + bool(point.again)
+        self.kill_source = False
         self.began = time.monotonic()
         self.told: Dict[Worker, bool] = {}
 
@@ -244,7 +248,10 @@ class LinkCut(Migration):
         return 'the source runs on'
 
     def destination_runs(self, source: View) -> str:
-        """The migration is over."""
+        """The migration is over, and the source of no use any more."""
+        if self.kill_source:
+            self.source.signal(signal.SIGKILL)
+            self.source.wait_end()
         for _ in pauses('end of the migration', 0.1):
             self.destination.wait_passes(PASSES)
             source = View(self.source, self.oob)
