@@ -6,6 +6,7 @@ The processor architectures of hosts and guests: another one is an entry here.
 from pathlib import Path
 import platform
 from typing import (
+    Callable,
     Dict,
     List,
     NamedTuple,
@@ -13,6 +14,7 @@ from typing import (
 )
 
 from kuf.cli import Failure
+from kuf.host import tsc
 from kuf.paths import BUILD
 
 
@@ -25,10 +27,11 @@ class Architecture(NamedTuple):
     machine: str
     # The kernel's device of the first serial port.
     console: str
-    # TCG's processor with KVM's own hardware; one of which each instruction
-    # does as much as the next; and the kernel's arguments for a clock that
-    # counts them.
+    # TCG's processor with KVM's own hardware, and the kernel's arguments for
+    # its clock; one of which each instruction does as much as the next, and
+    # the arguments for a clock that counts them.
     cpu: str
+    append: Callable[[], str]
     counting_cpu: str
     counting_append: str
     # The monitor's commands for interrupt controllers: for each processor, and
@@ -56,7 +59,7 @@ class Architecture(NamedTuple):
 
 _X86_64 = Architecture(
     'x86_64', 'arch/x86/boot/bzImage', 'q35', 'ttyS0',
-    cpu='max,+svm',
+    cpu='max,+svm', append=tsc.append,
     # "rep movsb" would count each byte.
     counting_cpu='max,+svm,-erms,-fsrm',
     # One count is one nanosecond.  The APIC's timer fails the kernel's check

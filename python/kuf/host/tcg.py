@@ -114,7 +114,8 @@ class TcgHost(Host):
             f'hostrun.job={self.folder} hostrun.writable={self.writable}',
             f"hostrun.terminal={'yes' if self.terminal.saved else 'no'}",
             f'hostrun.modules={modules}' if modules else '',
-            architecture.counting_append if self.icount else '')
+            architecture.counting_append if self.icount
+            else architecture.append())
 
     def machine_args(self) -> List[str]:
         """QEMU's arguments for the machine, its kernel and its root."""

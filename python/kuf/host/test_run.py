@@ -6,6 +6,7 @@ Tests of host/run: what it promises, and what it says when it can't.
 import os
 from pathlib import Path
 import pty
+import re
 import select
 import signal
 import subprocess
@@ -14,6 +15,7 @@ import time
 from typing import Any, List, Sequence
 import unittest
 
+from kuf.host import tsc
 from kuf.paths import TOP
 
 
@@ -91,6 +93,18 @@ class RunTest(unittest.TestCase):
         self.assertRegex(done.stdout,
                          r'^2\n.* extra=1\n/dev/kvm\nnpt\nMemTotal:'
                          r' +(9|10)\d{5} ')
+
+    def test_clock(self) -> None:
+        """
+        As fast as this machine's.  The kernel is told: it would find out, too,
+        but not while much else is to be done.
+        """
+        done = run('--', 'sh', '-c',
+                   'cat /proc/cmdline; dmesg | grep "tsc: Detected"')
+        for pattern, unit in ((r' tsc_early_khz=(\d+)', 1000),
+                              (r'Detected ([\d.]+) MHz', 1)):
+            rate = float(re.findall(pattern, done.stdout)[-1]) / unit
+            self.assertAlmostEqual(rate, tsc.khz() / 1000, delta=5)
 
     def nproc(self, processors: Sequence[int], *options: str) -> int:
         """
