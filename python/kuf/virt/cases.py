@@ -13,7 +13,7 @@ from typing import (
 )
 
 from kuf.guest.backing import HUGETLB, check_huge_pages, huge_pages
-from kuf.guest.machine import GuestError
+from kuf.guest.machine import GuestError, pauses
 from kuf.host import settings
 from kuf.process import threads
 from kuf.virt import certificates, vhost_user
@@ -104,9 +104,10 @@ def _plain(scene: Scene, key: str = 'migrate') -> None:
 def _preempt(scene: Scene) -> None:
     """libvirt takes the second channel where it can; 9.0 can not."""
     running = _switched(scene)
-    if not threads(scene.destination.qemu(), 'mig/dst/preempt'):
-        raise GuestError('pages that are asked for have no channel of their '
-                         'own')
+    # The source has switched; the destination may not have come to it.
+    for _ in pauses('channel for the pages that are asked for', 0.1):
+        if threads(scene.destination.qemu(), 'mig/dst/preempt'):
+            break
     scene.complete(running)
 
 
