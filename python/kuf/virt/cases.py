@@ -133,7 +133,7 @@ def _recovery(scene: Scene) -> None:
         if 'failed in post-copy phase' not in (error := running.end()):
             raise GuestError(f"'{running.what}' says: {error}")
         running = scene.source.start_virsh('resume')
-        scene.destination.wait_state('running (post-copy)')
+        scene.destination.wait_state('running (post-copy)', running=running)
     scene.complete(running)
 
 

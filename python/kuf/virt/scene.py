@@ -88,14 +88,15 @@ class Side:
             check=False)
         return done.stdout.strip()
 
-    def wait_state(self, *wanted: str) -> None:
-        """Wait for one of these states."""
-        state = ''
+    def wait_state(self, *wanted: str,
+                   running: Optional[Running] = None) -> None:
+        """Wait for one of these states, which a migration is to bring."""
         for _ in pauses(f"state '{' or '.join(wanted)}' of the domain in "
                         f'{self.host.name}', 1):
-            state = self.state()
-            if state in wanted:
+            if self.state() in wanted:
                 return
+            if running:
+                running.check()
 
     def job(self, key: str = 'progress') -> Dict[str, str]:
         """What virsh says of the migration."""
