@@ -14,14 +14,16 @@ QEMU = ("error: internal error: unable to execute QEMU command "
 
 REFUSALS: Dict[str, str] = {
     'vhost-vsock': QEMU.format(
-        what="device 'vsock0': the host's kernel accesses guest memory for it"),
+        what="device 'vsock0' (vhost-vsock-pci): the host's kernel accesses "
+        'guest memory for it'),
     'vhost-user': QEMU.format(
         what="network backend 'hostnet1' (vhost-user): another process "
         'accesses guest memory for it'),
     'vfio': "error: Operation not supported: cannot migrate a domain with "
             "<hostdev mode='subsystem' type='mdev'>",
     'virtiofs': QEMU.format(
-        what="device 'fs0': another process accesses guest memory for it"),
+        what="device 'fs0' (vhost-user-fs-pci): another process accesses guest "
+        'memory for it'),
 }
 
 # Where libvirt refuses what QEMU would.
