@@ -4,6 +4,7 @@ One migration of a campaign, from start to end.
 """
 
 from pathlib import Path
+from shutil import which
 import subprocess
 import time
 from typing import List, Optional
@@ -37,8 +38,8 @@ def _arguments(plan: Plan) -> List[str]:
 
 
 def stacks(vm: Worker) -> str:
-    """What all threads of a side are doing, if it still runs."""
-    if not vm.is_running():
+    """What all threads of a side that runs are doing, if gdb is there."""
+    if not vm.is_running() or not which('gdb'):
         return ''
     done = subprocess.run(
         ['gdb', '-q', '-nx', '-batch', '-p', str(vm.get_pid()),
