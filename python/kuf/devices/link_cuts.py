@@ -24,7 +24,6 @@ reported: QEMU has no answer for them there.  Output is TAP.
 from dataclasses import dataclass
 from pathlib import Path
 import signal
-import textwrap
 import time
 from typing import (
     Dict,
@@ -34,8 +33,8 @@ from typing import (
 )
 
 from kuf import cli
-from kuf.devices import migration
 from kuf.devices.cases import run_cases
+from kuf.devices.link_options import Named
 from kuf.devices.migration import (
     MB,
     PASSES,
@@ -48,12 +47,7 @@ from kuf.guest.echo import Echo
 from kuf.guest.machine import GuestError, pauses
 from kuf.guest.monitor import Deaf
 from kuf.guest.worker import Worker
-from kuf.link.cuts import (
-    GROUPS,
-    POINTS,
-    Point,
-    drawn,
-)
+from kuf.link.cuts import GROUPS, Point, drawn
 from kuf.link.relay import Relay, Watch
 from kuf.modes import Mode
 from kuf.tap import comment
@@ -336,62 +330,32 @@ class LinkCut(Migration):
         super().close()
 
 
-def describe(name: str, point: Point) -> str:
-    """One line, or two, of the table."""
+def describe(point: Point) -> str:
+    """How the link is cut there."""
     how = [point.what]
     how += ['connections are reset'] if point.reset else []
     how += ['nobody is told'] if point.silent else []
     how += [f'{point.first.value} first'] if point.first else []
-    return textwrap.fill(f"  {name:28}{'; '.join(how)}", 78,
-                         subsequent_indent=' ' * 30)
-
-
-def points_help() -> str:
-    """The table of points."""
-    return '\n'.join(
-        '\n'.join([f'points of the group {group}:',
-                   *(describe(*point) for point in points.items())])
-        for group, points in GROUPS.items())
+    return '; '.join(how)
 
 
 def parse_args() -> LinkConditions:
     """The command line."""
-    parser = cli.parser(PROG, __doc__, epilog=points_help())
-    migration.add_options(parser)
-    parser.add_argument('--no-preempt', dest='preempt', action='store_false',
-                        help='there is only one connection')
-    parser.add_argument('--device', default='virtio-blk',
-                        choices=list(DEVICES), metavar='DEVICE',
-                        help="the guest's device beside the display, one of "
-                        "host/oracle's [virtio-blk]")
+    named = Named('point', GROUPS, describe)
+    parser = named.parser(PROG, __doc__)
     parser.add_argument('--oob', action='store_true',
                         help='give what can be given out-of-band in this way')
     parser.add_argument('--draw', metavar='N', type=int, default=0,
                         help='cut at N points that are drawn, too')
     parser.add_argument('--seed', metavar='S', type=int, default=0,
                         help='draw other ones; the same for the same S [0]')
-    migration.add_log_options(parser)
-    parser.add_argument('point', metavar='POINT', nargs='*',
-                        help='a point or a group of them, see below; all that '
-                        'there are [if none is drawn]')
     args = parser.parse_args()
-    for name in args.point:
-        if name not in POINTS and name not in GROUPS:
-            parser.error(f"no point or group '{name}'; --help lists them")
     mode = Mode(args.mode, args.preempt)
-    points = {**listed(args.point), **all_drawn(args.seed, args.draw)}
+    points = {**named.asked(parser, args.names),
+              **all_drawn(args.seed, args.draw)}
     return LinkConditions(mode, args.backing, args.trace, args.verbose,
                           args.device, args.oob,
-                          possible(points or POINTS, mode))
-
-
-def listed(names: List[str]) -> Dict[str, Point]:
-    """Points by their names, and those of their groups."""
-    points: Dict[str, Point] = {}
-    for name in names:
-        points.update({name: POINTS[name]} if name in POINTS
-                      else GROUPS[name])
-    return points
+                          possible(points or named.all, mode))
 
 
 def all_drawn(seed: int, count: int) -> Dict[str, Point]:

@@ -35,7 +35,6 @@ import os
 from pathlib import Path
 import random
 import re
-import textwrap
 import time
 from typing import (
     Dict,
@@ -45,7 +44,6 @@ from typing import (
 )
 
 from kuf import cli
-from kuf.devices import migration
 from kuf.devices.cases import run_cases
 from kuf.devices.link_cuts import (
     ANSWER,
@@ -57,8 +55,8 @@ from kuf.devices.link_cuts import (
     Lost,
     View,
 )
+from kuf.devices.link_options import Named
 from kuf.guest.backing import huge_blocks
-from kuf.guest.devices import DEVICES
 from kuf.guest.machine import GuestError, pauses
 from kuf.guest.monitor import Deaf
 from kuf.guest.stamps import check_disk
@@ -322,30 +320,10 @@ class MutatedStream(LinkCut):
 
 # --- The command line ---
 
-def describe(name: str, mutation: Mutation) -> str:
-    """One line, or two, of the table."""
-    return textwrap.fill(f'  {name:26}{mutation.what}', 78,
-                         subsequent_indent=' ' * 28)
-
-
-def mutations_help() -> str:
-    """The table of mutations."""
-    return '\n'.join(
-        '\n'.join([f'mutations of the group {group}:',
-                   *(describe(*item) for item in mutations.items())])
-        for group, mutations in GROUPS.items())
-
-
 def parse_args() -> MutationConditions:
     """The command line."""
-    parser = cli.parser(PROG, __doc__, epilog=mutations_help())
-    migration.add_options(parser)
-    parser.add_argument('--no-preempt', dest='preempt', action='store_false',
-                        help='there is only one connection')
-    parser.add_argument('--device', default='virtio-blk',
-                        choices=list(DEVICES), metavar='DEVICE',
-                        help="the guest's device beside the display, one of "
-                        "host/oracle's [virtio-blk]")
+    named = Named('mutation', GROUPS, lambda mutation: mutation.what)
+    parser = named.parser(PROG, __doc__)
     parser.add_argument('--asan', choices=['destination', 'both'],
                         help='who runs the QEMU that is built for '
                         'AddressSanitizer, by: make qemu-asan')
@@ -357,17 +335,12 @@ def parse_args() -> MutationConditions:
     parser.add_argument('--from', metavar='N', type=int, default=0,
                         dest='first', help='leave the first N that are drawn '
                         'out')
-    migration.add_log_options(parser)
-    parser.add_argument('mutation', metavar='MUTATION', nargs='*',
-                        help='a mutation or a group of them, see below; all '
-                        'that there are [if none is drawn]')
     args = parser.parse_args()
-    for name in args.mutation:
-        if name not in MUTATIONS and name not in GROUPS:
-            parser.error(f"no mutation or group '{name}'; --help lists them")
-    names = listed(args.mutation) or ([] if args.draw else list(MUTATIONS))
-    cases = {name: Case(name, MUTATIONS[name], f'{args.seed}/{name}')
-             for name in names if args.preempt or not MUTATIONS[name].preempt}
+    asked = named.asked(parser, args.names) or \
+        ({} if args.draw else named.all)
+    cases = {name: Case(name, mutation, f'{args.seed}/{name}')
+             for name, mutation in asked.items()
+             if args.preempt or not mutation.preempt}
     for number, (name, seed) in enumerate(drawn(args.seed, args.draw,
                                                 args.preempt)):
         if number >= args.first:
@@ -379,14 +352,6 @@ def parse_args() -> MutationConditions:
     return MutationConditions(Mode(args.mode, args.preempt), args.backing,
                               args.trace, args.verbose, args.device, False, {},
                               cases, asan[args.asan])
-
-
-def listed(names: List[str]) -> List[str]:
-    """Mutations by their names, and those of their groups."""
-    found: List[str] = []
-    for name in names:
-        found += [name] if name in MUTATIONS else GROUPS[name]
-    return found
 
 
 def work() -> int:
