@@ -41,7 +41,7 @@ IMAGES = {'kernel': GUEST / 'kernel/image', 'vmlinuz': GUEST / 'kernel/vmlinuz',
 # Nothing is everyone's, and root is root's alone.
 DEVICES = {'null': '', 'zero': '', 'full': '', 'random': '', 'urandom': '',
            'tty': '', 'net/tun': '', 'kvm': 'kvm', 'vhost-net': 'kvm',
-           'vhost-vsock': 'kvm', 'userfaultfd': 'root'}
+           'vhost-vsock': 'kvm', 'userfaultfd': 'root', 'vfio/vfio': ''}
 MODES = {'': 0o666, 'kvm': 0o660, 'root': 0o600}
 ENVIRONMENT = ['PATH=/usr/sbin:/usr/bin:/sbin:/bin', 'LC_ALL=C', 'HOME=/root']
 NAMESPACES = ['--mount', '--uts', '--ipc', '--net', '--pid', '--cgroup']
@@ -260,9 +260,10 @@ class Host:
     # What can be done there
 
     def give(self, name: str) -> None:
-        """A device that has come since, for root."""
+        """A device that has come since."""
         if not self.path(f'/dev/{name}').exists():
-            make_node(self.path('/dev'), name, MODES['root'])
+            make_node(self.path('/dev'), name,
+                      MODES[DEVICES.get(name, 'root')])
 
     def command(self, *words: Word) -> List[str]:
         """What runs a command there, as root."""
