@@ -6,12 +6,12 @@ What can happen to the two sides while memory is missing.
 from pathlib import Path
 import signal
 import time
-from typing import Callable, Dict
+from typing import Any, Callable, Dict
 
 from kuf.campaign.freeze import frozen
 from kuf.devices.link_cuts import ANSWER, LinkCut
 from kuf.guest.machine import GuestError
-from kuf.guest.monitor import Deaf
+from kuf.guest.monitor import Deaf, Monitor
 from kuf.guest.worker import Worker
 from kuf.process import threads
 from kuf.tap import comment
@@ -70,18 +70,23 @@ def _stop_guest(case: LinkCut, seconds: float) -> None:
     monitor.ask('cont', ANSWER)
 
 
-def _plug(case: LinkCut, _seconds: float) -> None:
-    """A device; a side that migrates does not take it."""
-    if not _main_loop_answers(case):
-        return
+def _done(monitor: Monitor, command: str, **arguments: Any) -> bool:
+    """Whether a side has done that.  It may refuse, but must answer."""
     try:
-        _running(case).monitor(case.oob).ask(
-            'device_add', ANSWER, driver='virtio-rng-pci', id='plugged',
-            disable_legacy='on')
+        monitor.ask(command, ANSWER, **arguments)
     except Deaf:
         raise
     except GuestError as exc:
         comment(str(exc))
+        return False
+    return True
+
+
+def _plug(case: LinkCut, _seconds: float) -> None:
+    """A device; a side that migrates does not take it."""
+    if _main_loop_answers(case):
+        _done(_running(case).monitor(case.oob), 'device_add',
+              driver='virtio-rng-pci', id='plugged', disable_legacy='on')
 
 
 def _pause(case: LinkCut, _seconds: float) -> None:
@@ -90,12 +95,9 @@ def _pause(case: LinkCut, _seconds: float) -> None:
     status = monitor.ask('query-migrate', ANSWER).value.get('status')
     if status != 'postcopy-active':
         return
-    try:
-        monitor.ask('migrate-pause', ANSWER)
+    # It may be over by now.
+    if _done(monitor, 'migrate-pause'):
         case.breaks += 1
-    except GuestError as exc:
-        # It may be over by now.
-        comment(str(exc))
 
 
 def _ask(case: LinkCut, seconds: float) -> None:

@@ -35,7 +35,12 @@ from kuf.campaign import inside as here
 from kuf.campaign.plan import draw
 from kuf.campaign.results import digest, load
 from kuf.cli import positive
-from kuf.paths import RESULTS, TOP
+from kuf.paths import (
+    BUILD,
+    RESULTS,
+    TOP,
+    require,
+)
 
 
 PROG = 'host/campaign'
@@ -146,6 +151,7 @@ def keep(folder: Path, run: Run) -> None:
 
 def outside(args: argparse.Namespace) -> int:
     """As many as were asked for."""
+    require(BUILD / 'guest/initramfs.cpio', 'the guest', 'make')
     args.output.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
     number, last = args.first, args.first + args.runs
