@@ -43,7 +43,10 @@ DEVICES = {'null': '', 'zero': '', 'full': '', 'random': '', 'urandom': '',
            'tty': '', 'net/tun': '', 'kvm': 'kvm', 'vhost-net': 'kvm',
            'vhost-vsock': 'kvm', 'userfaultfd': 'root', 'vfio/vfio': ''}
 MODES = {'': 0o666, 'kvm': 0o660, 'root': 0o600}
-ENVIRONMENT = ['PATH=/usr/sbin:/usr/bin:/sbin:/bin', 'LC_ALL=C', 'HOME=/root']
+# Where commands run.
+FOLDER = '/root'
+ENVIRONMENT = ['PATH=/usr/sbin:/usr/bin:/sbin:/bin', 'LC_ALL=C',
+               f'HOME={FOLDER}']
 NAMESPACES = ['--mount', '--uts', '--ipc', '--net', '--pid', '--cgroup']
 LINKS = {'fd': '/proc/self/fd', 'stdin': 'fd/0', 'stdout': 'fd/1',
          'stderr': 'fd/2', 'ptmx': 'pts/ptmx'}
@@ -268,8 +271,8 @@ class Host:
     def command(self, *words: Word) -> List[str]:
         """What runs a command there, as root."""
         return ['nsenter', f'--target={self.pid}', *NAMESPACES, '--',
-                'env', '-i', *ENVIRONMENT, *self._enter('/sys/fs/cgroup/init'),
-                *map(str, words)]
+                'env', '-i', f'--chdir={FOLDER}', *ENVIRONMENT,
+                *self._enter('/sys/fs/cgroup/init'), *map(str, words)]
 
     def start(self, *words: Word, **how: Any) -> 'subprocess.Popen[str]':
         """Start a command there."""

@@ -27,10 +27,9 @@ from kuf.virt.domain import (
     Domain,
     Guest,
 )
-from kuf.virt.hosts import Host
+from kuf.virt.hosts import FOLDER, Host
 
 
-FOLDER = '/root'
 # Over all memory of the guest, before and after.
 PASSES = 2
 
