@@ -152,14 +152,26 @@ static int first_change(const bool *old_caps, const bool *new_caps)
     return -1;
 }
 
+/*
+ * From when it is announced to be over, nothing goes by capabilities, and
+ * management may change them, as libvirt does: the rest of the cleanup waits
+ * for the BQL, and may come later.
+ */
+static bool postcopy_comes_in(void)
+{
+    MigrationIncomingState *mis = migration_incoming_get_current();
+
+    return migration_incoming_postcopy_advised() && postcopy_fault_ops(mis) &&
+           qatomic_read(&mis->state) != MIGRATION_STATUS_COMPLETED;
+}
+
 bool postcopy_fault_caps_check(const bool *old_caps, const bool *new_caps,
                                Error **errp)
 {
     ERRP_GUARD();
     int changed = first_change(old_caps, new_caps);
 
-    if (changed >= 0 && migration_incoming_postcopy_advised() &&
-        postcopy_fault_ops(migration_incoming_get_current())) {
+    if (changed >= 0 && postcopy_comes_in()) {
         error_setg(errp, "Capability '%s' can't be changed while a postcopy "
                    "migration comes in; set it before 'migrate-incoming'",
                    MigrationCapability_str(changed));

@@ -1,6 +1,6 @@
 /*
- * QTest testcases for postcopy migration with KVM userfault: the network is
- * down, and somebody waits for a page with the BQL held
+ * QTest testcases for postcopy migration with KVM userfault: somebody has the
+ * BQL, most of them to wait for a page while the network is down
  *
  * Copyright (c) 2026 the QEMU KVM userfault authors
  *
@@ -25,6 +25,9 @@
 #define ANSWER_MS   1000
 #define END_MS      2000
 #define SILENCE_MS  3000
+
+/* All that is missing has come, if nobody is in the way */
+#define OVER_MS     10000
 
 /*
  * A guest that does what the migration tests' own does, and has QEMU read a
@@ -452,6 +455,90 @@ static void test_order(void)
     test_postcopy_recovery_common(&args);
 }
 
+/* --- It is over, and the main loop is busy --- */
+
+/* Waits so long at most; or for ever, if it is less than 0 */
+static bool is_over(int fd, int ms)
+{
+    bool over = false;
+
+    while (!over && readable(fd, ms)) {
+        QDict *rsp = qmp_fd_receive(fd);
+
+        if (g_str_equal(qdict_get_try_str(rsp, "event") ?: "", "MIGRATION")) {
+            QDict *data = qdict_get_qdict(rsp, "data");
+
+            over = g_str_equal(qdict_get_str(data, "status"), "completed");
+        }
+        qobject_unref(rsp);
+    }
+    return over;
+}
+
+static void clear_capability(int fd)
+{
+    qmp_fd_send(fd, "{ 'execute': 'migrate-set-capabilities', 'arguments': {"
+                "  'capabilities': [ {"
+                "    'capability': 'postcopy-ram', 'state': false } ] } }");
+}
+
+static void *hook_start_slow(QTestState *from, QTestState *to)
+{
+    migrate_set_parameter_int(from, "max-postcopy-bandwidth", 4096);
+    return NULL;
+}
+
+/*
+ * Whoever is told that it is over can change capabilities from then on, as
+ * libvirt does.  The main loop has the BQL until somebody reads the pipe, and so
+ * it comes before what is left of the incoming side; mostly, for if a vCPU waits
+ * for the BQL in a port access, what is left comes first.
+ */
+static bool hook_over(QTestState *from, QTestState *to)
+{
+    g_autofree char *path = tmp_path("pipe");
+    int fd = connect_in_band("inband");
+    int pipe;
+    bool over;
+
+    g_assert_cmpint(mkfifo(path, 0600), ==, 0);
+    qtest_qmp_send(to, "{ 'execute': 'chardev-add', 'arguments': {"
+                   "  'id': 'pipe', 'backend': {"
+                   "    'type': 'file', 'data': { 'out': %s } } } }", path);
+    g_assert_true(wait_until_deaf());
+    migrate_set_parameter_int(from, "max-postcopy-bandwidth", 0);
+
+    over = is_over(fd, OVER_MS);
+    if (over) {
+        clear_capability(fd);
+    }
+    pipe = open(path, O_RDONLY);
+    g_assert_cmpint(pipe, >=, 0);
+    unlink(path);
+    if (!over) {
+        g_assert_true(is_over(fd, -1));
+        clear_capability(fd);
+    }
+    qobject_unref(returned(receive(fd)));
+    qobject_unref(returned(qtest_qmp_receive(to)));
+    close(pipe);
+    close(fd);
+    return true;
+}
+
+static void test_over(void)
+{
+    g_autofree char *opts = monitor_options();
+    MigrateCommon args = {
+        .postcopy_kvm_userfault = true,
+        .start_hook = hook_start_slow,
+        .postcopy_hook = hook_over,
+        .start.opts_target = opts,
+    };
+
+    test_postcopy_common(&args);
+}
+
 /* --- QEMU ends, whoever waits --- */
 
 typedef enum Waiter {
@@ -581,6 +668,7 @@ void migration_test_add_postcopy_kvm_userfault_waits(MigrationTestEnv *env)
     migration_test_add(PREFIX "main-loop/later", test_main_loop_later);
     migration_test_add(PREFIX "vcpu", test_vcpu);
     migration_test_add(PREFIX "order", test_order);
+    migration_test_add(PREFIX "over", test_over);
     migration_test_add(PREFIX "end/main-loop/quit", test_end_main_loop_quit);
     migration_test_add(PREFIX "end/main-loop/sigterm",
                        test_end_main_loop_sigterm);
