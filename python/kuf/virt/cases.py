@@ -24,6 +24,7 @@ from kuf.virt.domain import (
     MEDIATED,
     MEMORY,
     MORE_MEMORY,
+    NAME,
     NODE,
     SHARED,
     UEFI,
@@ -34,12 +35,8 @@ from kuf.virt.domain import (
     VSOCK,
     Domain,
 )
-from kuf.virt.scene import (
-    FOLDER,
-    Running,
-    Scene,
-    Side,
-)
+from kuf.virt.hosts import FOLDER
+from kuf.virt.scene import Running, Scene, Side
 
 
 # Daemons say that of their own starting, in a host without D-Bus, dnsmasq, udev
@@ -190,10 +187,18 @@ def _plug(scene: Scene) -> None:
     _plain(scene, 'migrate-back')
 
 
-def _refused(scene: Scene) -> None:
+def _refused(scene: Scene, key: str = 'migrate') -> None:
     """The guest goes on where it was; virsh says why."""
-    scene.said = scene.source.start_virsh('migrate').end()
+    scene.said = scene.source.start_virsh(key).end()
     scene.stays()
+
+
+def _refused_mediated(scene: Scene) -> None:
+    """The destination has another device; libvirt 11.3 gets that far."""
+    host = scene.source.host
+    host.write(f'{FOLDER}/destination.xml', host.run(
+        'virsh', 'dumpxml', '--migratable', NAME).replace(*MEDIATED))
+    _refused(scene, 'migrate-changed')
 
 
 def _reserve_pages(_scene: Scene) -> None:
@@ -210,10 +215,11 @@ def _serve_vhost_user(scene: Scene) -> None:
 
 
 def _mediate(scene: Scene) -> None:
-    """There is a device, and a node for it."""
+    """There are devices, and nodes for them."""
     types = Path('/sys/class/mdev_bus/mtty/mdev_supported_types')
-    if not Path('/sys/bus/mdev/devices', MEDIATED).exists():
-        (types / 'mtty-1/create').write_text(MEDIATED, encoding='ascii')
+    for device in MEDIATED:
+        if not Path('/sys/bus/mdev/devices', device).exists():
+            (types / 'mtty-1/create').write_text(device, encoding='ascii')
     for side in scene.sides:
         for node in Path('/dev/vfio').iterdir():
             side.host.give(f'vfio/{node.name}')
@@ -226,11 +232,12 @@ def _certify(scene: Scene) -> None:
         side.daemons.listen_tls()
 
 
-def _refusal(devices: str, name: str, **more: Any) -> Case:
+def _refusal(devices: str, name: str,
+             run: Callable[[Scene], None] = _refused,
+             expected: Sequence[str] = (), **more: Any) -> Case:
     """A case in which nothing is migrated."""
-    return Case(_refused, Domain(EXPLICIT, SHARED, devices),
-                expected=REFUSED,
-                refused=name, **more)
+    return Case(run, Domain(EXPLICIT, SHARED, devices),
+                expected=(*REFUSED, *expected), refused=name, **more)
 
 
 CASES: Dict[str, Case] = {
@@ -267,6 +274,8 @@ CASES: Dict[str, Case] = {
                                vcpus=" current='2'>4"), figures=False),
     'vhost-vsock': _refusal(VSOCK, 'vhost-vsock'),
     'vhost-user': _refusal(VHOST_USER, 'vhost-user', prepare=_serve_vhost_user),
-    'vfio': _refusal(VFIO, 'vfio', prepare=_mediate),
+    # That device can't be reset.
+    'vfio': _refusal(VFIO, 'vfio', _refused_mediated,
+                     (r'vfio: Cannot reset device',), prepare=_mediate),
     'virtiofs': _refusal(VIRTIOFS, 'virtiofs'),
 }

@@ -15,6 +15,8 @@ COMMANDS: Dict[str, str] = {
                       'qemu+tcp://beta/system',
     'migrate-back': 'virsh migrate --live --p2p --postcopy guest '
                     'qemu+tcp://alpha/system',
+    'migrate-changed': 'virsh migrate --live --p2p --postcopy '
+                       '--xml destination.xml guest qemu+tcp://beta/system',
     'migrate-tls': 'virsh migrate --live --p2p --tls --postcopy guest '
                    'qemu+tls://beta/system',
     'after-precopy': 'virsh migrate --live --p2p --postcopy '

@@ -100,10 +100,12 @@ VIRTIOFS = '''
       <target dir='srv'/>
     </filesystem>'''
 
-MEDIATED = '83b8f4f2-509f-382f-3c1e-e6bfe0fa1001'
+# On either side.
+MEDIATED = ('83b8f4f2-509f-382f-3c1e-e6bfe0fa1001',
+            '83b8f4f2-509f-382f-3c1e-e6bfe0fa1002')
 VFIO = f'''
     <hostdev mode='subsystem' type='mdev' model='vfio-pci'>
-      <source><address uuid='{MEDIATED}'/></source>
+      <source><address uuid='{MEDIATED[0]}'/></source>
     </hostdev>'''
 
 # A module for that memory.

@@ -19,8 +19,9 @@ REFUSALS: Dict[str, str] = {
     'vhost-user': QEMU.format(
         what="network backend 'hostnet1' (vhost-user): another process "
         'accesses guest memory for it'),
-    'vfio': "error: Operation not supported: cannot migrate a domain with "
-            "<hostdev mode='subsystem' type='mdev'>",
+    'vfio': QEMU.format(
+        what="device 'hostdev0' (vfio-pci): the host's hardware accesses guest "
+        'memory for it'),
     'virtiofs': QEMU.format(
         what="device 'fs0' (vhost-user-fs-pci): another process accesses guest "
         'memory for it'),
@@ -28,6 +29,8 @@ REFUSALS: Dict[str, str] = {
 
 # Where libvirt refuses what QEMU would.
 OLDER: Dict[str, str] = {
+    'vfio': "error: Operation not supported: cannot migrate a domain with "
+            "<hostdev mode='subsystem' type='mdev'>",
     'virtiofs': 'error: Requested operation is not valid: migration with '
                 'virtiofs device is not supported',
 }
