@@ -40,8 +40,9 @@ def _create(maker: Host, name: str, template: str, *how: str) -> None:
     """NAME.key and NAME.pem."""
     path = f'{FOLDER}/{name}'
     maker.write(f'{path}.template', template)
-    _certtool(maker, '--generate-privkey', '--key-type', 'ecdsa', '--outfile',
-              f'{path}.key')
+    # RSA's: libvirt 9.0 wants keys that encrypt.
+    _certtool(maker, '--generate-privkey', '--key-type', 'rsa', '--bits',
+              '2048', '--outfile', f'{path}.key')
     _certtool(maker, *how, '--load-privkey', f'{path}.key', '--template',
               f'{path}.template', '--outfile', f'{path}.pem')
 
