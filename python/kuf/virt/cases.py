@@ -69,8 +69,10 @@ ALONE = (
 # And whose QEMU, which ends when nothing comes to it.
 ENDED = (r'(qemu|QEMU) unexpectedly closed the monitor',
          r'Unable to read from monitor: Connection reset by peer')
+# 9.0 looks only at the memory of NUMA nodes.
+UNSHARED = (r'Detected vhost-user interface without any shared memory',)
 # It says that on both sides; the whole sentence is asked for elsewhere.
-REFUSED = (*ENDED, r'Postcopy is not supported: ',
+REFUSED = (*ENDED, *UNSHARED, r'Postcopy is not supported: ',
            r'cannot migrate a domain with ',
            r'migration with virtiofs device is not supported')
 
