@@ -29,8 +29,6 @@ REFUSALS: Dict[str, str] = {
 
 # Where libvirt refuses what QEMU would.
 OLDER: Dict[str, str] = {
-    'vfio': "error: Operation not supported: cannot migrate a domain with "
-            "<hostdev mode='subsystem' type='mdev'>",
     'virtiofs': 'error: Requested operation is not valid: migration with '
                 'virtiofs device is not supported',
 }
