@@ -59,6 +59,7 @@ UNKNOWN = (r"unknown status 'postcopy-recover-setup' in migration event",)
 INTERRUPTED = (
     r'job .migration in. failed in post-copy phase',
     r'failed during post-copy; leaving the domain (paused|running)',
+    r'The connection which controls migration of domain guest was closed',
     *UNKNOWN,
 )
 # What one says whose peer has gone.
