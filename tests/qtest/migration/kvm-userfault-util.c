@@ -110,6 +110,12 @@ bool migrate_kvm_userfault_is_on(QTestState *who)
     return on;
 }
 
+void *migrate_hook_start_slow_postcopy(QTestState *from, QTestState *to)
+{
+    migrate_set_parameter_int(from, "max-postcopy-bandwidth", 4096);
+    return NULL;
+}
+
 static GThread *reader;
 static bool reader_stop;
 

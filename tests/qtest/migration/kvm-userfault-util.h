@@ -37,6 +37,9 @@ uint64_t migrate_query_kvm_userfault(QTestState *to, const char *count);
 /* Migration to @to, which is over, was by KVM and by KVM userfault. */
 void migrate_check_kvm_userfault(QTestState *to);
 
+/* A start hook: in postcopy hardly more comes than what is asked for. */
+void *migrate_hook_start_slow_postcopy(QTestState *from, QTestState *to);
+
 /* The guest of these tests writes to all pages of this range, in turns. */
 #define GUEST_START 0x100000
 #define GUEST_END   (100 * 1024 * 1024)

@@ -261,13 +261,6 @@ static bool hook_change_slots(QTestState *from, QTestState *to)
     return true;
 }
 
-static void *hook_start_slow(QTestState *from, QTestState *to)
-{
-    /* Requested pages are sent all the same */
-    migrate_set_parameter_int(from, "max-postcopy-bandwidth", 4096);
-    return NULL;
-}
-
 /* The firmware as a file, from a machine that has it. */
 static char *make_flash(void)
 {
@@ -289,7 +282,7 @@ static void test_slots(void)
                                             "readonly=on,file=%s", flash);
     MigrateCommon args = {
         .postcopy_kvm_userfault = true,
-        .start_hook = hook_start_slow,
+        .start_hook = migrate_hook_start_slow_postcopy,
         .postcopy_hook = hook_change_slots,
         .start.opts_source = opts,
         .start.opts_target = opts,

@@ -121,6 +121,28 @@ static QDict *receive(int fd)
     }
 }
 
+/*
+ * Does the event come, with that status if there is to be one?  Waits so many
+ * milliseconds of silence at most; or for ever, if it is less than 0.
+ */
+static bool event_comes(int fd, const char *event, const char *status, int ms)
+{
+    bool seen = false;
+
+    while (!seen && readable(fd, ms)) {
+        QDict *rsp = qmp_fd_receive(fd);
+
+        seen = g_str_equal(qdict_get_try_str(rsp, "event") ?: "", event);
+        if (seen && status) {
+            QDict *data = qdict_get_qdict(rsp, "data");
+
+            seen = g_str_equal(qdict_get_str(data, "status"), status);
+        }
+        qobject_unref(rsp);
+    }
+    return seen;
+}
+
 /* Sends a command, and gets its answer in time */
 static G_GNUC_PRINTF(2, 3) QDict *ask(int fd, const char *fmt, ...)
 {
@@ -457,22 +479,9 @@ static void test_order(void)
 
 /* --- It is over, and the main loop is busy --- */
 
-/* Waits so long at most; or for ever, if it is less than 0 */
 static bool is_over(int fd, int ms)
 {
-    bool over = false;
-
-    while (!over && readable(fd, ms)) {
-        QDict *rsp = qmp_fd_receive(fd);
-
-        if (g_str_equal(qdict_get_try_str(rsp, "event") ?: "", "MIGRATION")) {
-            QDict *data = qdict_get_qdict(rsp, "data");
-
-            over = g_str_equal(qdict_get_str(data, "status"), "completed");
-        }
-        qobject_unref(rsp);
-    }
-    return over;
+    return event_comes(fd, "MIGRATION", "completed", ms);
 }
 
 static void clear_capability(int fd)
@@ -482,17 +491,11 @@ static void clear_capability(int fd)
                 "    'capability': 'postcopy-ram', 'state': false } ] } }");
 }
 
-static void *hook_start_slow(QTestState *from, QTestState *to)
-{
-    migrate_set_parameter_int(from, "max-postcopy-bandwidth", 4096);
-    return NULL;
-}
-
 /*
  * Whoever is told that it is over can change capabilities from then on, as
- * libvirt does.  The main loop has the BQL until somebody reads the pipe, and so
- * it comes before what is left of the incoming side; mostly, for if a vCPU waits
- * for the BQL in a port access, what is left comes first.
+ * libvirt does.  The main loop has the BQL until somebody reads the pipe, and
+ * so it comes before what is left of the incoming side; mostly, for if a vCPU
+ * waits for the BQL in a port access, what is left comes first.
  */
 static bool hook_over(QTestState *from, QTestState *to)
 {
@@ -531,7 +534,7 @@ static void test_over(void)
     g_autofree char *opts = monitor_options();
     MigrateCommon args = {
         .postcopy_kvm_userfault = true,
-        .start_hook = hook_start_slow,
+        .start_hook = migrate_hook_start_slow_postcopy,
         .postcopy_hook = hook_over,
         .start.opts_target = opts,
     };
@@ -550,18 +553,6 @@ static struct {
     /* Or 0, for 'quit' */
     int signal;
 } end;
-
-static void receive_shutdown_event(int fd)
-{
-    bool seen = false;
-
-    while (!seen) {
-        QDict *rsp = qmp_fd_receive(fd);
-
-        seen = g_str_equal(qdict_get_try_str(rsp, "event") ?: "", "SHUTDOWN");
-        qobject_unref(rsp);
-    }
-}
 
 static bool hook_end_qemu(QTestState *from, QTestState *to)
 {
@@ -591,7 +582,7 @@ static bool hook_end_qemu(QTestState *from, QTestState *to)
 
     if (end.signal) {
         /* With 'quit' it may have come before the answer */
-        receive_shutdown_event(fd);
+        g_assert_true(event_comes(fd, "SHUTDOWN", NULL, -1));
     }
     close(fd);
     g_assert_false(g_file_test(pidfile, G_FILE_TEST_EXISTS));
