@@ -66,6 +66,8 @@ SWEEPS = [
     Sweep('What the guest does', [
         Guest('sequential', 'sequential order', '--order sequential'),
         Guest('read-mostly', '10 % writes', '--write 10'),
+        Guest('no-apf', 'no asynchronous page faults',
+              '--no-async-page-faults'),
     ]),
     Sweep('Network round trip', [
         Guest('rtt-200', 'round trip of 200 us', '--rtt 200'),

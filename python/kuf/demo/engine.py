@@ -65,7 +65,8 @@ class Chain:
         self.stack.callback(calls.close)
         side = Side(name, self.job, self.logs, guest=GUEST,
                     append='guest.modules=virtio_blk,virtio_net '
-                    f'guest.console=vport0p1 guest.work={self.scenario.work}',
+                    f'guest.console=vport0p1 guest.work={self.scenario.work}'
+                    f'{self.scenario.append}',
                     # The console is the first of the virtio devices, which
                     # gives /dev/vport0p1 its name.
                     args=[*serial.args(self.logs / f'{name}.console'),
@@ -170,6 +171,7 @@ def describe(scenario: Scenario, qemu: str) -> Dict[str, Any]:
             'threads': scenario.threads, 'own_mb': scenario.own,
             'shared_mb': scenario.shared, 'order': scenario.order,
             'write_percent': scenario.write,
+            'async_page_faults': scenario.async_page_faults,
             'devices': ['virtio-blk', 'virtio-net'],
         },
         'link': {

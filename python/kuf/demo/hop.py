@@ -286,22 +286,37 @@ class Hop:
                   if when > self.start - HISTORY])
 
     def latency(self) -> Optional[Dict[str, Any]]:
-        """How long touches took that had to wait."""
+        """
+        How long the first touches took of all pages that were missing at the
+        switch-over.
+        """
         slow = console.slow_touches(self.destination.console, self.resumed,
                                     self.completed)
         buckets = [(*console.bucket_ns(number), slow[number])
                    for number in sorted(slow)]
-        # Many more are slow for other reasons, above all in an emulated host.
-        waits = slowest(buckets, self.result['requests'])
+        missing = self.result['pages_placed']
+        touches = first_touches(buckets, missing)
+        waits = missing - touches[0][2]
         if not waits:
             return None
-        total = sum(count for _, _, count in waits)
         longest = max((us * 1000 for _, us in console.stalls(
             self.destination.console)), default=0)
-        return {'buckets': buckets, 'waits': total,
-                'p50_ns': quantile(waits, total * 0.5),
-                'p99_ns': quantile(waits, total * 0.99),
-                'max_ns': max(longest, waits[-1][0])}
+        return {'buckets': buckets, 'touches': missing, 'waits': waits,
+                'p50_ns': quantile(touches, missing * 0.5),
+                'p99_ns': quantile(touches, missing * 0.99),
+                'max_ns': max(longest, touches[-1][0])}
+
+
+def first_touches(slow: List[Any], missing: int) -> List[Any]:
+    """
+    A histogram with so many touches, of which these were slow.
+
+    Whoever touches a page that has arrived does not wait; that is its first
+    bucket.  Touches can be slow for other reasons, above all in an emulated
+    host: there may be more of them than pages were missing.
+    """
+    waits = slowest(slow, missing)
+    return [(0, 0, missing - sum(count for _, _, count in waits)), *waits]
 
 
 def slowest(buckets: List[Any], wanted: int) -> List[Any]:
@@ -320,7 +335,7 @@ def quantile(buckets: List[Any], rank: float) -> float:
     """Where so many are below, within its bucket as if they were spread."""
     below = 0
     for low, high, count in buckets:
-        if below + count >= rank:
+        if count and below + count >= rank:
             return float(low + (high - low) * (rank - below) / count)
         below += count
     return float(buckets[-1][1])

@@ -72,6 +72,9 @@ def add_scenario(parser: argparse.ArgumentParser) -> None:
     add('--write', type=int, choices=range(101), default=90,
         metavar='PERCENT',
         help='how many visits write; all read and check [90]')
+    add('--no-async-page-faults', action='store_false',
+        dest='async_page_faults', help="the guest's tasks wait with their "
+        'vCPU for what userfaultfd brings')
     add('--backing', choices=list(BACKINGS),
         default='thp', help="what the guest's memory is in the host [thp]")
     add('--bandwidth', type=positive, default=8, metavar='MB',
@@ -91,8 +94,9 @@ def scenario_of(args: argparse.Namespace) -> Scenario:
         modes=args.modes, rounds=args.rounds, vcpus=args.vcpus,
         memory=args.memory, threads=args.threads, own=args.own,
         shared=args.shared, order=args.order, write=args.write,
-        backing=args.backing, bandwidth=args.bandwidth,
-        postcopy_bandwidth=args.postcopy_bandwidth, rtt=args.rtt,
+        async_page_faults=args.async_page_faults, backing=args.backing,
+        bandwidth=args.bandwidth, rtt=args.rtt,
+        postcopy_bandwidth=args.postcopy_bandwidth,
         output=args.output.resolve(), qemu=args.qemu, emulated=args.inside,
         icount=args.icount, live=args.live or sys.stdout.isatty())
 

@@ -33,6 +33,8 @@ class Scenario:
     # "random" or "sequential", and how many visits write, in percent.
     order: str
     write: int
+    # The guest's kernel lets another task run while userfaultfd brings a page.
+    async_page_faults: bool
     # What the guest's memory is in the host, see kuf.guest.backing.
     backing: str
     # In megabytes a second; of background pages, 0 for no limit.
@@ -64,6 +66,11 @@ class Scenario:
         return (f'stress:threads={self.threads}:own={self.own}'
                 f':shared={self.shared}:order={self.order}:write={self.write}'
                 f',disk:vda:20,net:eth0:10.0.2.15:10.0.2.2:{ECHO_PORT}')
+
+    @property
+    def append(self) -> str:
+        """More for the guest kernel's command line."""
+        return '' if self.async_page_faults else ' no-kvmapf'
 
     def order_of(self, number: int) -> List[str]:
         """The modes of a round: whoever comes first has the others' past."""

@@ -63,6 +63,17 @@ class Samples(unittest.TestCase):
                          [(10, 20, 2), (20, 40, 10)])
         self.assertEqual(hop.slowest(buckets, 30), buckets)
 
+    def test_first_touches(self) -> None:
+        """All pages that were missing count, whoever waited for them."""
+        buckets = [(10, 20, 10), (20, 40, 10)]
+        found = hop.first_touches(buckets, 100)
+        self.assertEqual(found, [(0, 0, 80), *buckets])
+        self.assertEqual(hop.quantile(found, 50), 0)
+        self.assertEqual(hop.quantile(found, 95), 30)
+        found = hop.first_touches(buckets, 15)
+        self.assertEqual(found, [(0, 0, 0), (10, 20, 5), (20, 40, 10)])
+        self.assertEqual(hop.quantile(found, 0), 10)
+
 
 class Consoles(unittest.TestCase):
     """A guest's serial port."""

@@ -75,7 +75,7 @@ class Share(NamedTuple):
 KEPT = ('mode', 'round', 'ok', 'downtime_ms', 'postcopy_ms', 'pages_placed',
         'requests', 'vcpu_faults', 'syscalls_per_page', 'context_switches',
         'huge_after_kb', 'userfaultfd_calls')
-QUANTILES = ('p50_ns', 'p99_ns', 'max_ns')
+LATENCIES = ('touches', 'waits', 'p50_ns', 'p99_ns', 'max_ns')
 
 
 def per_page(run: Data) -> Optional[float]:
@@ -94,7 +94,7 @@ def thin_run(run: Data) -> Data:
     """A migration's figures, without what they are made of."""
     latency = run['latency'] or {}
     return {**{name: run[name] for name in KEPT},
-            'latency': {name: latency.get(name) for name in QUANTILES},
+            'latency': {name: latency.get(name) for name in LATENCIES},
             'guest_rate': postcopy_rate(run),
             'guest_time_lost': time_lost(run),
             'instructions_per_page': per_page(run)}

@@ -63,12 +63,13 @@ DEFINITIONS: List[Definition] = [
         ['waits_ms']),
     Definition(
         'latency',
-        "How long the guest's own accesses took, by its clock, during "
-        'postcopy; those from 32 {us} on.',
-        'The guest times its first access to each page. The quantiles are '
-        'those of the slowest accesses, as many as pages were requested: an '
-        'emulated host has other reasons to be slow. Other threads that run '
-        'meanwhile are in it.',
+        "How long the guest's own first accesses took, by its clock, to the "
+        'pages that were missing at the switch-over. Less than 32 {us} is no '
+        'wait: the page had arrived.',
+        'The guest times its first access to each page. The slowest ones '
+        'count, as many as pages were missing, in each mode: an emulated host '
+        'has other reasons to be slow. Other threads that run meanwhile are '
+        'in it.',
         ['latency', 'stalls']),
     Definition(
         'system calls a page',

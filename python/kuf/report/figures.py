@@ -231,6 +231,8 @@ LATENCY = [
     Figure('latency p99, {us}', scaled(1e3, 'latency', 'p99_ns'), -1),
     Figure('latency max, {us}', scaled(1e3, 'latency', 'max_ns'), -1),
 ]
+WAITED = Figure('first accesses that waited, %', lambda run: percent(
+    number(run, 'latency', 'waits'), number(run, 'latency', 'touches')), -1)
 USERFAULTFD = Figure('userfaultfd calls', plain('userfaultfd_calls'),
                      whole=True)
 RATE = [
@@ -253,8 +255,8 @@ WAITS = [
     Figure('waited before devices, {ms}', plain('waits_ms', 'before_devices')),
 ]
 
-FIGURES = [DOWNTIME, LAST_PAGE, LOST, FAULTS, *LATENCY, CALLS, USERFAULTFD,
-           SWITCHES, *RATE, HUGE, VERIFIED]
+FIGURES = [DOWNTIME, LAST_PAGE, LOST, FAULTS, WAITED, *LATENCY, CALLS,
+           USERFAULTFD, SWITCHES, *RATE, HUGE, VERIFIED]
 
 # What the table of all runs has.
 RUN_FIGURES = [
@@ -263,7 +265,7 @@ RUN_FIGURES = [
     REQUESTS, FAULTS,
     Figure('waits of devices', plain('ram_waits'), whole=True),
     *WAITS,
-    *LATENCY,
+    WAITED, *LATENCY,
     Figure('accesses over 1 {ms}', lambda run: float(len(run['stalls']))
            if run.get('stalls') is not None else None, whole=True),
     CALLS, USERFAULTFD, SWITCHES, *RATE,
@@ -363,7 +365,9 @@ def guest_text(data: Data) -> str:
             f"{counted(guest.get('vcpus'), 'vCPU')}, "
             f"{counted(guest.get('threads'), 'thread')}, "
             f"{shown(guest.get('order'))}, "
-            f"{shown(guest.get('write_percent'))} % writes")
+            f"{shown(guest.get('write_percent'))} % writes"
+            + (', no asynchronous page faults'
+               if guest.get('async_page_faults') is False else ''))
 
 
 def rate_text(value: Any) -> str:
