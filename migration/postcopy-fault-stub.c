@@ -10,6 +10,7 @@
 #include "qapi/error.h"
 #include "migration/postcopy-kvm-userfault.h"
 #include "system/kvm-userfault.h"
+#include "postcopy-around.h"
 #include "postcopy-fault.h"
 
 static bool not_supported_by_host(MigrationIncomingState *mis, Error **errp)
@@ -32,6 +33,21 @@ const PostcopyFaultOps postcopy_userfaultfd_ops = {
     .backend = POSTCOPY_FAULT_BACKEND_USERFAULTFD,
     .supported_by_host = no_userfaultfd,
 };
+
+void postcopy_around_reset(void)
+{
+}
+
+size_t postcopy_around_take(RAMBlock *rb, ram_addr_t start, size_t len,
+                            size_t unit)
+{
+    return len;
+}
+
+bool postcopy_around_send(MigrationState *s, QEMUFile *rp, Error **errp)
+{
+    return true;
+}
 
 bool postcopy_kvm_userfault_active(void)
 {

@@ -64,12 +64,19 @@ size_t postcopy_piece_size(RAMBlock *rb)
     return ops && ops->pieces ? qemu_target_page_size() : rb->page_size;
 }
 
-size_t postcopy_piece_request(RAMBlock *rb, ram_addr_t *start)
+bool postcopy_pieces_agreed(void)
+{
+    return qatomic_read(&dest_sends);
+}
+
+size_t postcopy_piece_request(RAMBlock *rb, ram_addr_t *start, size_t around)
 {
     size_t piece = postcopy_piece_size(rb);
 
-    if (piece == rb->page_size || qatomic_read(&dest_sends) ||
-        !migrate_postcopy_preempt()) {
+    if (postcopy_pieces_agreed()) {
+        return piece + around;
+    }
+    if (piece == rb->page_size || !migrate_postcopy_preempt()) {
         /* Upstream's source goes on to the end of the huge page by itself. */
         return piece;
     }

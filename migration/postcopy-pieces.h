@@ -59,10 +59,14 @@ size_t postcopy_piece_size(RAMBlock *rb);
  *
  * @start: in: the page that is wanted, as an offset in bytes within @rb;
  *   out: where the request starts
+ * @around: how much is wanted behind it, of a source that takes pieces
  *
  * Returns the request's length.
  */
-size_t postcopy_piece_request(RAMBlock *rb, ram_addr_t *start);
+size_t postcopy_piece_request(RAMBlock *rb, ram_addr_t *start, size_t around);
+
+/* Do both sides know of pieces?  From the switch on. */
+bool postcopy_pieces_agreed(void);
 
 /* --- Source.  In the migration thread unless it says otherwise --- */
 

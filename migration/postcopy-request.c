@@ -14,6 +14,7 @@
 #include "io/channel-socket.h"
 #include "io/channel-tls.h"
 #include "migration.h"
+#include "postcopy-around.h"
 #include "postcopy-request.h"
 #include "qemu-file.h"
 #include "ram.h"
@@ -39,6 +40,11 @@ static int channel_fd(QIOChannel *ioc)
     return -1;
 }
 
+int postcopy_request_fd(QEMUFile *f)
+{
+    return channel_fd(qemu_file_get_ioc(f));
+}
+
 /*
  * Does a request, of less than 300 bytes, go out without waiting?  Sockets say
  * that they are writable when a good part of their buffer is free.
@@ -46,7 +52,7 @@ static int channel_fd(QIOChannel *ioc)
 static bool is_free(QEMUFile *f)
 {
     struct pollfd pfd = {
-        .fd = channel_fd(qemu_file_get_ioc(f)),
+        .fd = postcopy_request_fd(f),
         .events = POLLOUT,
     };
 
@@ -89,7 +95,7 @@ static bool add_to_tree(MigrationIncomingState *mis, RAMBlock *rb,
 
 /* Called with rp_mutex held. */
 static bool request_locked(MigrationIncomingState *mis, RAMBlock *rb,
-                           ram_addr_t start)
+                           ram_addr_t start, size_t around)
 {
     bool needed;
 
@@ -100,7 +106,7 @@ static bool request_locked(MigrationIncomingState *mis, RAMBlock *rb,
     qemu_mutex_unlock(&mis->page_request_mutex);
     if (needed) {
         /* Whoever reads the stream sees the link break, too. */
-        migrate_send_rp_req_pages_locked(mis, rb, start);
+        migrate_send_rp_req_pages_locked(mis, rb, start, around);
     }
     return true;
 }
@@ -108,13 +114,14 @@ static bool request_locked(MigrationIncomingState *mis, RAMBlock *rb,
 bool postcopy_request_now(MigrationIncomingState *mis, RAMBlock *rb,
                           ram_addr_t start)
 {
+    size_t around = postcopy_around_next(rb, start);
     bool done;
 
     assert(QEMU_IS_ALIGNED(start, qemu_target_page_size()));
     if (qemu_mutex_trylock(&mis->rp_mutex)) {
         return false;
     }
-    done = request_locked(mis, rb, start);
+    done = request_locked(mis, rb, start, around);
     qemu_mutex_unlock(&mis->rp_mutex);
     trace_postcopy_request_now(rb->idstr, start, done);
     return done;

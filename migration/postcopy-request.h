@@ -14,6 +14,8 @@
 /**
  * postcopy_request_now: request the page at @start, if nothing is in the way
  *
+ * And what is behind it, see postcopy-around.h.
+ *
  * Never waits, neither for a lock nor for the link.  Returns false if it would
  * have to, or if no requests are sent at the moment: then the page has to be
  * requested by the fault thread, see postcopy_request_page().
@@ -27,6 +29,9 @@
  */
 bool postcopy_request_now(MigrationIncomingState *mis, RAMBlock *rb,
                           ram_addr_t start);
+
+/* What a channel's bytes go to or come from, or -1 if that can't be said. */
+int postcopy_request_fd(QEMUFile *f);
 
 /**
  * postcopy_request_open: from now on, waiters can send

@@ -94,7 +94,7 @@ static void get_sent(RAMBlock *rb, ram_addr_t start, size_t len,
 static void check_request(RAMBlock *rb, ram_addr_t page)
 {
     ram_addr_t start = page, first, end;
-    size_t len = postcopy_piece_request(rb, &start);
+    size_t len = postcopy_piece_request(rb, &start, 0);
     bool last = page >= rb->used_length - rb->page_size;
 
     check_accepted(rb, start, len);
@@ -149,7 +149,7 @@ static void test_whole(void)
 
         preempt = i;
         g_assert_cmphex(postcopy_piece_size(rb), ==, HUGE_SIZE);
-        g_assert_cmphex(postcopy_piece_request(rb, &start), ==, HUGE_SIZE);
+        g_assert_cmphex(postcopy_piece_request(rb, &start, 0), ==, HUGE_SIZE);
         g_assert_cmphex(start, ==, HUGE_SIZE);
     }
     block_free(rb);
@@ -192,14 +192,18 @@ static void check_agreed(bool agreed)
     RAMBlock *next = NULL;
 
     preempt = true;
+    g_assert_true(postcopy_pieces_agreed() == agreed);
     g_assert_cmphex(postcopy_pieces_unit(rb), ==,
                     agreed ? TARGET_SIZE : HUGE_SIZE);
     if (agreed) {
-        g_assert_cmphex(postcopy_piece_request(rb, &start), ==, TARGET_SIZE);
+        g_assert_cmphex(postcopy_piece_request(rb, &start, 0), ==, TARGET_SIZE);
+        g_assert_cmphex(postcopy_piece_request(rb, &start, 5 * TARGET_SIZE), ==,
+                        6 * TARGET_SIZE);
         g_assert_cmphex(start, ==, HUGE_SIZE + TARGET_SIZE);
     } else {
         /* What any source takes. */
-        g_assert_cmphex(postcopy_piece_request(rb, &start), ==, HUGE_SIZE);
+        g_assert_cmphex(postcopy_piece_request(rb, &start, 5 * TARGET_SIZE), ==,
+                        HUGE_SIZE);
     }
     postcopy_pieces_sent(rb, 7);
     postcopy_pieces_next(&next, &page);

@@ -16,6 +16,7 @@
 #include "qemu/module.h"
 #include "ram-helpers.h"
 #include "../../migration/migration.h"
+#include "../../migration/postcopy-around.h"
 #include "../../migration/postcopy-request.h"
 #include "../../migration/qemu-file.h"
 #include "../../migration/ram.h"
@@ -35,11 +36,20 @@ bool ramblock_recv_bitmap_test_byte_offset(RAMBlock *block,
     return test_bit(byte_offset >> TARGET_BITS, block->receivedmap);
 }
 
-/* A request is the page's offset here. */
-int migrate_send_rp_req_pages_locked(MigrationIncomingState *mis,
-                                     RAMBlock *block, ram_addr_t start)
+/* What is wanted behind a page depends on the page here. */
+size_t postcopy_around_next(RAMBlock *block, ram_addr_t start)
 {
     g_assert_true(block == rb);
+    return start / 2;
+}
+
+/* A request is the page's offset here. */
+int migrate_send_rp_req_pages_locked(MigrationIncomingState *mis,
+                                     RAMBlock *block, ram_addr_t start,
+                                     size_t around)
+{
+    g_assert_true(block == rb);
+    g_assert_cmphex(around, ==, start / 2);
     /* Whoever reads the stream can go on. */
     g_assert_false(qemu_mutex_trylock(&mis->page_request_mutex));
     qemu_mutex_unlock(&mis->page_request_mutex);

@@ -32,7 +32,8 @@ from kuf.cli import Failure
 from kuf.paths import TOP
 
 
-TESTS = ('test-ram-wait', 'test-userfault-view', 'test-postcopy-claim',
+TESTS = ('test-ram-wait', 'test-userfault-view', 'test-postcopy-around',
+         'test-postcopy-claim',
          'test-kvm-userfault-nested', 'test-qmp-unattended', 'test-ram-bypass',
          'test-postcopy-over', 'test-postcopy-gate', 'test-postcopy-pieces')
 

@@ -59,6 +59,9 @@ void main_loop_reads_stop(void);
 /* What is refused, and where the capability has no effect. */
 void migration_test_add_postcopy_kvm_userfault_refusals(MigrationTestEnv *env);
 
+/* Pages behind those that the guest waits for. */
+void migration_test_add_postcopy_kvm_userfault_around(MigrationTestEnv *env);
+
 /* Kicks and slot changes while pages are missing. */
 void migration_test_add_postcopy_kvm_userfault_kicks(MigrationTestEnv *env);
 

@@ -351,6 +351,7 @@ static void add_full(MigrationTestEnv *env)
     if (env->is_x86) {
         migration_test_add_postcopy_kvm_userfault_hugetlb(env);
     }
+    migration_test_add_postcopy_kvm_userfault_around(env);
     migration_test_add_postcopy_kvm_userfault_kicks(env);
     migration_test_add_postcopy_kvm_userfault_failover(env);
     migration_test_add_postcopy_kvm_userfault_streams(env);
