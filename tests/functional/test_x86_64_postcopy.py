@@ -141,10 +141,12 @@ class PostcopyTest(QemuSystemTest):
     def forget_console(self, vm):
         """What the guest says next was not said before."""
         while select.select([vm.console_socket], [], [], 0)[0]:
-            self.assertTrue(self.console_line(vm))
+            self.console_line(vm)
 
     def console_line(self, vm):
-        line = vm.console_file.readline().decode(errors='replace').strip()
+        said = vm.console_file.readline()
+        self.assertTrue(said, 'QEMU has ended, or the guest has')
+        line = said.decode(errors='replace').strip()
         self.log.debug('guest: %s', line)
         for wrong in ('WRONG', 'Kernel panic', 'BUG:', 'I/O error'):
             self.assertNotIn(wrong, line)
