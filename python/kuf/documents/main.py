@@ -27,6 +27,7 @@ from kuf.documents import (
     present_memory,
     refusals,
     reliability,
+    scaling,
     virsh,
 )
 from kuf.documents.blocks import Blocks, fill
@@ -38,7 +39,8 @@ PROG = 'scripts/documents'
 
 PLOTS_FOLDER = TOP / 'docs/results'
 
-PARTS = (demonstration, feature_off, missing_page, postcopy, present_memory)
+PARTS = (demonstration, feature_off, missing_page, postcopy, present_memory,
+         scaling)
 BLOCKS: Blocks = {
     name: block for part in (*PARTS, headline, refusals, reliability, virsh)
     for name, block in part.BLOCKS.items()}

@@ -33,6 +33,7 @@ from kuf.report.figures import (
     REQUESTS,
     SWITCHES,
     USERFAULTFD,
+    WAITED,
     Figure,
     number,
     plain,
@@ -50,10 +51,10 @@ COST = Figure('instructions a page, downtime and postcopy',
               plain('instructions_per_page'), -1, whole=True)
 
 P50, P99 = LATENCY[:2]
-FIGURES = [DOWNTIME, LAST_PAGE, LOST, REQUESTS, P50, P99, RATE, CALLS, SWITCHES,
-           HUGE_AFTER, USERFAULTFD]
-INSTRUCTION_FIGURES = [P50, P99, DOWNTIME, LAST_PAGE, LOST, COST, REQUESTS,
-                       CALLS, SWITCHES]
+FIGURES = [DOWNTIME, LAST_PAGE, LOST, REQUESTS, WAITED, P50, P99, RATE, CALLS,
+           SWITCHES, HUGE_AFTER, USERFAULTFD]
+INSTRUCTION_FIGURES = [WAITED, P50, P99, DOWNTIME, LAST_PAGE, LOST, COST,
+                       REQUESTS, CALLS, SWITCHES]
 
 NEW = {'kvm-userfault': 'KVM userfault',
        'kvm-userfault+preempt': 'KVM userfault, with preemption'}
@@ -205,7 +206,8 @@ def share_plot(*figures: Figure) -> Plot:
 
 PLOTS: Dict[str, Callable[[], Plot]] = {
     'duration': lambda: share_plot(LAST_PAGE),
-    'latency': lambda: share_plot(P50, P99),
+    'latency': lambda: share_plot(WAITED, P99),
+    'lost': lambda: share_plot(LOST),
     'work': lambda: share_plot(CALLS, SWITCHES),
     'huge': lambda: share_plot(HUGE_AFTER),
     'notice': lambda: share_plot(DOWNTIME, RATE),
@@ -293,7 +295,8 @@ BLOCKS: Blocks = {
     'postcopy-measured': measured_text,
     'postcopy-verdict': verdict,
     'postcopy-duration': question('duration', LAST_PAGE),
-    'postcopy-latency': question('latency', P50, P99),
+    'postcopy-latency': question('latency', WAITED, P99),
+    'postcopy-lost': question('lost', LOST),
     'postcopy-work': question('work', CALLS, SWITCHES),
     'postcopy-huge': question('huge', HUGE_AFTER),
     'postcopy-notice': question('notice', DOWNTIME, RATE),
