@@ -5,7 +5,12 @@ All results in some lines, for the first page.
 
 from statistics import median
 
-from kuf.documents import feature_off, missing_page, postcopy, scaling
+from kuf.documents import (
+    feature_off,
+    missing_page,
+    postcopy,
+    scaling,
+)
 from kuf.documents.blocks import Blocks
 from kuf.report.figures import CALLS, Figure
 
