@@ -45,6 +45,9 @@ HELP: Dict[str, List[str]] = {
     'vnc': ['-vnc', 'help'],
 }
 
+# What is known of Debian's QEMU and ours.
+DIFFERENCES = Path(__file__).with_name('differences')
+
 NO_MACHINE = ['-machine', 'none', '-nodefaults', '-display', 'none']
 
 

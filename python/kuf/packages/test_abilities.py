@@ -4,17 +4,24 @@ Differences between two QEMUs are found, whatever is known of them.
 """
 
 from pathlib import Path
+import re
 import tempfile
 from typing import Any, Dict, List
 import unittest
 
 from kuf.cli import Failure
 from kuf.packages.abilities import (
+    DIFFERENCES,
     Known,
     Schema,
     read_known,
     unexplained,
 )
+from kuf.paths import TOP
+
+
+# In a patch: an event that it adds.
+EVENT = re.compile(r'^\+(\w+)\(', re.M)
 
 
 SCHEMA: List[Dict[str, Any]] = [
@@ -103,6 +110,23 @@ class KnownTest(unittest.TestCase):
                      '# why\ncpu * a\n'):
             with self.assertRaisesRegex(Failure, 'below a reason'):
                 self.known(text)
+
+
+class PatchesTest(unittest.TestCase):
+    """What can be told without the packages."""
+
+    def test_trace_events(self) -> None:
+        """Each event that a patch adds is known, whoever adds it."""
+        known = read_known(DIFFERENCES)
+        events = {event for patch in (TOP / 'patches').glob('*.patch')
+                  for part in patch.read_text(encoding='utf-8').split('\ndiff ')
+                  if part.splitlines()[0].endswith('/trace-events')
+                  for event in EVENT.findall(part)}
+        self.assertGreater(len(events), 20)
+        for event in sorted(events):
+            self.assertTrue(any(entry.is_of('trace', '+', event)
+                                for entry in known),
+                            f"'{event}' is not in {DIFFERENCES.name}")
 
 
 if __name__ == '__main__':

@@ -4,7 +4,6 @@ The packaged QEMU has all that Debian's has, and is built as that is: what is
 different is listed, with reasons, in the file differences.
 """
 
-from pathlib import Path
 import re
 from typing import List, Set
 import unittest
@@ -14,6 +13,7 @@ from kuf.build.install import PROGRAM
 from kuf.build.project import Project
 from kuf.build.qemu_packages import MODULES, PACKAGE
 from kuf.packages.abilities import (
+    DIFFERENCES,
     Run,
     abilities,
     read_known,
@@ -24,7 +24,6 @@ from kuf.paths import TOP
 
 PROJECT = Project(TOP)
 STOCK = 'qemu-system-x86_64'
-DIFFERENCES = Path(__file__).with_name('differences')
 
 # What a libvirt that confines QEMU gives it.
 SANDBOX = 'on,obsolete=deny,elevateprivileges=deny,spawn=deny,' \
