@@ -199,11 +199,14 @@ class MutatedStream(LinkCut):
         raise AssertionError('pauses() ends with an error')
 
     def state(self, *views: View) -> 'tuple[str, int]':
-        """Who says what, and how much has come through."""
+        """
+        Who says what, and how many pages are missing.  Bytes are no progress: a
+        source that waits for the destination sends sections with nothing in
+        them.
+        """
         return (', '.join(f'{vm.side} {view}'
                           for vm, view in zip(self.vms, views)),
-                sum(pipe.passed for pipe in self.relay.pipes)
-                if self.relay else 0)
+                self.memory.missing if self.memory else 0)
 
     def check_sides(self) -> None:
         """What must never be."""
