@@ -231,7 +231,7 @@ LATENCY = [
     Figure('latency p99, {us}', scaled(1e3, 'latency', 'p99_ns'), -1),
     Figure('latency max, {us}', scaled(1e3, 'latency', 'max_ns'), -1),
 ]
-WAITED = Figure('first accesses that waited, %', lambda run: percent(
+WAITED = Figure('accesses that waited, %', lambda run: percent(
     number(run, 'latency', 'waits'), number(run, 'latency', 'touches')), -1)
 USERFAULTFD = Figure('userfaultfd calls', plain('userfaultfd_calls'),
                      whole=True)
