@@ -103,6 +103,12 @@ void postcopy_around_reset(void)
     source.limited = NULL;
 }
 
+static void drop_oldest(void)
+{
+    source.first++;
+    source.nr--;
+}
+
 size_t postcopy_around_take(RAMBlock *rb, ram_addr_t start, size_t len,
                             size_t unit)
 {
@@ -112,8 +118,7 @@ size_t postcopy_around_take(RAMBlock *rb, ram_addr_t start, size_t len,
         return len;
     }
     if (source.nr == KEPT_MAX) {
-        source.first++;
-        source.nr--;
+        drop_oldest();
     }
     source.kept[(source.first + source.nr++) % KEPT_MAX] = (Kept) {
         .rb = rb,
@@ -162,8 +167,7 @@ static Kept *next_kept(void)
         if (kept->page < kept->end) {
             return kept;
         }
-        source.first++;
-        source.nr--;
+        drop_oldest();
     }
     return NULL;
 }

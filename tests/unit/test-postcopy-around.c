@@ -30,7 +30,7 @@ static bool preempt;
 /* In the buffer of the return path is a message. */
 static bool has_input;
 /* Files are only told apart here. */
-static char files[3];
+static char files[2];
 static QEMUFile *const return_path = (QEMUFile *)&files[0];
 /* The other ends are the destination's. */
 static int rp_fds[2], channel_fds[2];

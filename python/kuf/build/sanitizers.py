@@ -33,9 +33,9 @@ from kuf.paths import TOP
 
 
 TESTS = ('test-ram-wait', 'test-userfault-view', 'test-postcopy-around',
-         'test-postcopy-claim',
-         'test-kvm-userfault-nested', 'test-qmp-unattended', 'test-ram-bypass',
-         'test-postcopy-over', 'test-postcopy-gate', 'test-postcopy-pieces')
+         'test-postcopy-claim', 'test-kvm-userfault-nested',
+         'test-qmp-unattended', 'test-ram-bypass', 'test-postcopy-over',
+         'test-postcopy-gate', 'test-postcopy-pieces')
 
 # Instrumented along with the tests' own sources.
 SOURCES = ('util/bitmap.c', 'util/notify.c', 'util/qemu-thread-posix.c',
