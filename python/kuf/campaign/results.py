@@ -2,8 +2,9 @@
 """
 What is kept of campaigns.
 
-A campaign writes its runs to a file of its own in --output; all files there
-make one digest, of which docs/reliability.md is made.
+A campaign writes its runs to a file of its own in --output.  Of these files a
+digest is made for each seed, which joins those of other seeds that the record
+in bench/results has; docs/reliability.md is made of their sum.
 """
 
 import json
@@ -51,7 +52,7 @@ def _count(counts: Counts, names: Iterable[str], failed: bool) -> None:
 
 
 def digest(runs: List[Record]) -> Record:
-    """What is kept of them."""
+    """What is kept of some runs."""
     outcomes: Dict[str, int] = {}
     happened: Counts = {}
     others: Counts = {}
@@ -64,6 +65,33 @@ def digest(runs: List[Record]) -> Record:
                 outcomes[name] = outcomes.get(name, 0) + 1
     return {'runs': len(runs), 'outcomes': outcomes, 'happened': happened,
             'with': others,
-            'seeds': sorted({run['seed'] for run in runs}),
             'failed': [{key: run[key] for key in ('seed', 'number', 'plan')}
                        for run in runs if run['outcome'] is None]}
+
+
+def by_seed(runs: List[Record]) -> Dict[str, Record]:
+    """A digest for each seed, by its number in decimal."""
+    seeds: Dict[str, List[Record]] = {}
+    for run in runs:
+        seeds.setdefault(str(run['seed']), []).append(run)
+    return {seed: digest(several) for seed, several in seeds.items()}
+
+
+def _add(counts: Counts, more: Counts) -> None:
+    for name, numbers in more.items():
+        counts[name] = [sum(pair) for pair in
+                        zip(numbers, counts.get(name, [0, 0]))]
+
+
+def total(digests: Iterable[Record]) -> Record:
+    """One of all runs in several."""
+    result = digest([])
+    for one in digests:
+        result['runs'] += one['runs']
+        result['failed'] += one['failed']
+        for name, number in one['outcomes'].items():
+            result['outcomes'][name] = (result['outcomes'].get(name, 0)
+                                        + number)
+        for key in ('happened', 'with'):
+            _add(result[key], one[key])
+    return result

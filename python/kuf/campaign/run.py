@@ -33,7 +33,7 @@ from kuf import cli, inside
 from kuf.build import stamp
 from kuf.campaign import inside as here
 from kuf.campaign.plan import draw
-from kuf.campaign.results import digest, load
+from kuf.campaign.results import by_seed, load
 from kuf.cli import positive
 from kuf.paths import (
     BUILD,
@@ -70,7 +70,7 @@ def parse_args() -> argparse.Namespace:
         '[build/results/campaign]')
     add('--publish', action='store_true',
         help='run nothing: bring docs/reliability.md up to date with all '
-        'results in --output')
+        'results in --output, beside those of other seeds that it has')
     add('--verbose', action='store_true', help='show all logs')
     inside.add_option(parser)
     args = parser.parse_args()
@@ -183,8 +183,12 @@ def publish_all(args: argparse.Namespace) -> int:
     from kuf.bench.counting import release
     # pylint: disable-next=import-outside-toplevel
     from kuf.documents.publish import publish
-    publish('campaign', args.output, release(args.kernel),
-            digest(load(args.output)))
+    # pylint: disable-next=import-outside-toplevel
+    from kuf.documents.records import same_versions
+    linux = release(args.kernel)
+    before = same_versions('campaign', linux) or {'seeds': {}}
+    publish('campaign', args.output, linux,
+            {'seeds': {**before['seeds'], **by_seed(load(args.output))}})
     return 0
 
 

@@ -23,7 +23,7 @@ from kuf.campaign.hosts import HOSTS
 from kuf.campaign.inside import MARK
 from kuf.campaign.kinds import KINDS
 from kuf.campaign.plan import DEVICE_NAMES, PROCESSORS, draw
-from kuf.campaign.results import digest, load
+from kuf.campaign.results import by_seed, load, total
 from kuf.guest.backing import BACKINGS
 from kuf.process import threads
 
@@ -196,15 +196,22 @@ class RunTest(unittest.TestCase):
     def test_all_together(self) -> None:
         self.campaign('exit 125', '--runs', '3')
         self.campaign('exit 0', '--runs', '1', '--first', '7')
-        found = digest(load(self.results))
-        self.assertEqual(found['runs'], 4)
-        self.assertEqual(found['outcomes'], {'over': 3})
+        self.campaign('exit 0', '--runs', '1', '--seed', '6')
+        digests = by_seed(load(self.results))
+        self.assertEqual({seed: one['runs'] for seed, one in digests.items()},
+                         {'5': 4, '6': 1})
+        found = total(digests.values())
+        self.assertEqual(found['runs'], 5)
+        self.assertEqual(found['outcomes'], {'over': 4})
         self.assertEqual(
             [(run['seed'], run['number']) for run in found['failed']],
             [(5, 1)])
-        names = [f'device {draw(5, number).device}' for number in (0, 1, 2, 7)]
+        plans = [*(draw(5, number) for number in (0, 1, 2, 7)), draw(6, 0)]
+        names = [f'device {plan.device}' for plan in plans]
         for name in names:
             self.assertEqual(found['with'][name][0], names.count(name))
+        self.assertEqual(
+            found['with'][f'device {draw(5, 1).device}'][1], 1)
 
     def test_no_time_is_left(self) -> None:
         with unittest.mock.patch('kuf.campaign.run.time.monotonic',

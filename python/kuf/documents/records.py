@@ -10,7 +10,12 @@ they need.
 from datetime import datetime, timezone
 import json
 from pathlib import Path
-from typing import Any, Dict, NamedTuple
+from typing import (
+    Any,
+    Dict,
+    NamedTuple,
+    Optional,
+)
 
 from kuf.cli import Failure
 from kuf.paths import SOURCES, TOP
@@ -66,11 +71,26 @@ def newest(name: str, folder: Path = RECORDS) -> Measurement:
                   'bench/')
 
 
+def our_qemu() -> str:
+    """The version of QEMU that is built here."""
+    return (SOURCES / 'qemu/VERSION').read_text(encoding='ascii').strip()
+
+
 def versions_of(numbers: Path, linux: str) -> Versions:
     """Of what was measured when this file was written, with our QEMU."""
     day = datetime.fromtimestamp(numbers.stat().st_mtime, timezone.utc)
-    qemu = (SOURCES / 'qemu/VERSION').read_text(encoding='ascii').strip()
-    return Versions(f'{day:%Y-%m-%d}', qemu, linux)
+    return Versions(f'{day:%Y-%m-%d}', our_qemu(), linux)
+
+
+def same_versions(name: str, linux: str,
+                  folder: Path = RECORDS) -> Optional[Data]:
+    """The last measurement of a name, if it was of our QEMU and that Linux."""
+    try:
+        found = newest(name, folder)
+    except Failure:
+        return None
+    same = (found.versions.qemu, found.versions.linux) == (our_qemu(), linux)
+    return found.data if same else None
 
 
 def keep(versions: Versions, name: str, data: Data,

@@ -6,7 +6,7 @@ What came of campaigns, as a document.
 from typing import List
 
 from kuf.campaign.kinds import KINDS
-from kuf.campaign.results import OUTCOMES, Counts
+from kuf.campaign.results import OUTCOMES, Counts, total
 from kuf.cli import counted
 from kuf.documents.blocks import Blocks
 from kuf.documents.records import Data, newest
@@ -14,8 +14,8 @@ from kuf.markdown import table, words
 
 
 def record() -> Data:
-    """The last campaign's digest, see kuf.campaign.results."""
-    return newest('campaign').data
+    """The digest of all runs, see kuf.campaign.results."""
+    return total(newest('campaign').data['seeds'].values())
 
 
 def answer() -> str:

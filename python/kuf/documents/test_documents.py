@@ -88,6 +88,21 @@ class RecordsTest(unittest.TestCase):
         with self.assertRaisesRegex(Failure, "'c'; measure"):
             records.newest('c', self.folder)
 
+    def test_same_versions(self) -> None:
+        """Others are not added to."""
+        theirs = records.Versions('2026-01-02', records.our_qemu(), '6.12.1')
+        for versions, number in (
+                (theirs, 1), (theirs._replace(date='2026-02-01'), 2)):
+            records.keep(versions, 'a', {'n': number}, self.folder)
+        self.assertEqual(records.same_versions('a', '6.12.1', self.folder),
+                         {'n': 2})
+        for name, linux in (('a', '6.12.2'), ('b', '6.12.1')):
+            self.assertIsNone(
+                records.same_versions(name, linux, self.folder))
+        records.keep(records.Versions('2026-03-01', '9.0', '6.12.1'), 'a',
+                     {'n': 3}, self.folder)
+        self.assertIsNone(records.same_versions('a', '6.12.1', self.folder))
+
     def test_wrong(self) -> None:
         """Files that are no records."""
         path = self.folder / 'x.json'
