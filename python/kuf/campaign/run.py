@@ -182,13 +182,9 @@ def publish_all(args: argparse.Namespace) -> int:
     # pylint: disable-next=import-outside-toplevel
     from kuf.bench.counting import release
     # pylint: disable-next=import-outside-toplevel
-    from kuf.documents.publish import publish
-    # pylint: disable-next=import-outside-toplevel
-    from kuf.documents.records import same_versions
-    linux = release(args.kernel)
-    before = same_versions('campaign', linux) or {'seeds': {}}
-    publish('campaign', args.output, linux,
-            {'seeds': {**before['seeds'], **by_seed(load(args.output))}})
+    from kuf.documents.publish import publish_more
+    publish_more('campaign', args.output, release(args.kernel),
+                 by_seed(load(args.output)))
     return 0
 
 

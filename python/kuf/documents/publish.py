@@ -6,7 +6,12 @@ From a measurement to documents: keep it, and generate what is made of it.
 from pathlib import Path
 
 from kuf.documents import main
-from kuf.documents.records import Data, keep, versions_of
+from kuf.documents.records import (
+    Data,
+    keep,
+    same_versions,
+    versions_of,
+)
 
 
 def publish(name: str, numbers: Path, linux: str, digest: Data) -> None:
@@ -16,3 +21,12 @@ def publish(name: str, numbers: Path, linux: str, digest: Data) -> None:
     """
     print(keep(versions_of(numbers, linux), name, digest))
     main.generate()
+
+
+def publish_more(name: str, numbers: Path, linux: str, digests: Data) -> None:
+    """
+    Some digests, by what each is of, which join others of that name that were
+    kept of the same QEMU and Linux.
+    """
+    publish(name, numbers, linux,
+            {**(same_versions(name, linux) or {}), **digests})

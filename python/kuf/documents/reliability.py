@@ -3,7 +3,7 @@
 What came of campaigns, as a document.
 """
 
-from typing import List
+from typing import List, Optional
 
 from kuf.campaign.kinds import KINDS
 from kuf.campaign.results import OUTCOMES, Counts, total
@@ -11,11 +11,12 @@ from kuf.cli import counted
 from kuf.documents.blocks import Blocks
 from kuf.documents.records import Data, newest
 from kuf.markdown import table, words
+from kuf.virt import results
 
 
 def record() -> Data:
     """The digest of all runs, see kuf.campaign.results."""
-    return total(newest('campaign').data['seeds'].values())
+    return total(newest('campaign').data.values())
 
 
 def answer() -> str:
@@ -59,10 +60,26 @@ def kinds() -> str:
     return words(['fault', 'what'], [[*kind] for kind in KINDS.items()])
 
 
+def libvirt() -> str:
+    """How often each case has run with each libvirt, see kuf.virt.results."""
+    runs = results.total(newest('libvirt').data.values())
+    places = sorted(runs)
+    names = sorted({name for there in runs.values() for name in there})
+    return table(['case', *places],
+                 [[name, *(_passed(runs[where].get(name)) for where in places)]
+                  for name in names])
+
+
+def _passed(numbers: Optional[List[int]]) -> str:
+    """How many were as they should be."""
+    return f'{numbers[0] - numbers[1]} of {numbers[0]}' if numbers else ''
+
+
 BLOCKS: Blocks = {
     'campaign-answer': answer,
     'campaign-outcomes': outcomes,
     'campaign-faults': faults,
     'campaign-guests': guests,
     'campaign-kinds': kinds,
+    'libvirt-runs': libvirt,
 }

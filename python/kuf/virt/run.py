@@ -13,6 +13,10 @@ are on, and AppArmor where the kernel has it.
 A case has passed if the guest went on and never saw wrong memory, if the right
 way of postcopy was used, and if libvirt's daemons complained of nothing that is
 not listed with the case.  Output is TAP.
+
+    host/libvirt --publish
+
+anywhere, brings docs/reliability.md up to date with what has run.
 """
 
 import argparse
@@ -23,8 +27,11 @@ from typing import List, Optional
 
 from kuf import cli, tap
 from kuf.build import installed
+from kuf.cli import positive
 from kuf.guest.machine import GuestError
 from kuf.modes import KVM_USERFAULT, USERFAULTFD
+from kuf.paths import RESULTS
+from kuf.virt import results
 from kuf.virt.cases import (
     ASKED,
     CASES,
@@ -56,11 +63,27 @@ def parse_args() -> argparse.Namespace:
                         help='whose libvirt the hosts have, or of the first '
                         f"and of the second one, of: {', '.join(DEBIANS)} "
                         f'[{DEBIANS[0]}]')
+    parser.add_argument('--times', metavar='N', type=positive, default=1,
+                        help='run each case so often [1]')
+    parser.add_argument('--output', metavar='DIR', type=Path,
+                        default=RESULTS / 'libvirt',
+                        help='what has run, and failed '
+                        '[build/results/libvirt]')
+    parser.add_argument('--publish', action='store_true',
+                        help='run nothing: bring docs/reliability.md up to '
+                        'date with all in --output, beside what it has')
     parser.add_argument('--verbose', action='store_true',
                         help='show what was said, by all')
-    parser.add_argument('case', metavar='CASE', nargs='+', choices=CASES,
+    parser.add_argument('case', metavar='CASE', nargs='*',
                         help='of: ' + ', '.join(CASES))
-    return parser.parse_args()
+    args = parser.parse_args()
+    for name in args.case:
+        if name not in CASES:
+            parser.error(f"no case is called '{name}'; there are: "
+                         f"{', '.join(CASES)}")
+    if not args.case and not args.publish:
+        parser.error(f"which case?  There are: {', '.join(CASES)}")
+    return args
 
 
 def create(debians: List[str]) -> Scene:
@@ -70,6 +93,17 @@ def create(debians: List[str]) -> Scene:
     connect(hosts)
     tap.comment('two hosts run')
     return Scene(*(Side(host) for host in hosts))
+
+
+def place(scene: Scene) -> str:
+    """Which libvirt migrates, and what its kernel does not have."""
+    versions: List[str] = []
+    for side in scene.sides:
+        version = side.host.run('virsh', '--version').strip()
+        if version not in versions:
+            versions.append(version)
+    lacks = '' if Path('/dev/userfaultfd').exists() else ', no userfaultfd'
+    return f"libvirt {' to '.join(versions)}{lacks}"
 
 
 def wanted(case: Case, destination: Host) -> str:
@@ -152,23 +186,41 @@ def logs(scene: Scene) -> str:
     return text
 
 
-def work() -> int:
+def publish_all(args: argparse.Namespace) -> int:
+    """All that has run, as a document."""
+    # Charts take time to load, and need much that a host has not.
+    # pylint: disable-next=import-outside-toplevel
+    from kuf.bench.counting import release
+    # pylint: disable-next=import-outside-toplevel
+    from kuf.documents.publish import publish_more
+    publish_more('libvirt', args.output, release('default'),
+                 results.load(args.output))
+    return 0
+
+
+def run_all(args: argparse.Namespace) -> int:
     """All cases asked for."""
-    args = parse_args()
-    tap.plan(len(args.case))
+    names = [name for name in args.case for _ in range(args.times)]
+    path = args.output / f'{time.time_ns()}.json'
+    tap.plan(len(names))
     scene: Optional[Scene] = None
+    where = ''
+    runs: results.Runs = {}
     failed = 0
-    for number, name in enumerate(args.case, 1):
+    for number, name in enumerate(names, 1):
         said: Optional[str] = None
         start = time.monotonic()
         try:
             scene = scene or create(args.debian)
+            where = where or place(scene)
             said = attempt(scene, CASES[name])
         except (cli.Failure, OSError) as exc:
             tap.comment(str(exc))
         if scene and (args.verbose or said is None):
             tap.comment(logs(scene))
         failed += said is None
+        results.count(runs, where, name, said is None)
+        results.keep(path, runs)
         tap.result(number, said is not None, name + (
             f': {said}; {time.monotonic() - start:.0f} s' if said else ''))
         if scene and said is not None:
@@ -177,6 +229,12 @@ def work() -> int:
             scene.close()
             scene = None
     return int(failed > 0)
+
+
+def work() -> int:
+    """What is asked for."""
+    args = parse_args()
+    return publish_all(args) if args.publish else run_all(args)
 
 
 def main() -> int:
