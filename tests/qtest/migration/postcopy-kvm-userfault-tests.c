@@ -48,6 +48,41 @@ static void test_preempt(void)
     test_postcopy_common(&args);
 }
 
+/*
+ * The limit is for pages that nobody has asked for.  It is looked at every
+ * 100 ms, and here lets one page pass each time; those that the guest waits for
+ * come as fast as they can.
+ */
+static bool hook_check_limit(QTestState *from, QTestState *to)
+{
+    const int64_t before = read_ram_property_int(from, "postcopy-requests");
+    const int64_t start = g_get_monotonic_time();
+    int64_t requests, times;
+
+    do {
+        g_usleep(10 * 1000);
+        requests = read_ram_property_int(from, "postcopy-requests") - before;
+    } while (requests < 200);
+    times = (g_get_monotonic_time() - start) / (100 * 1000);
+
+    g_test_message("%" PRId64 " requests, %" PRId64 " times the limit",
+                   requests, times);
+    g_assert_cmpint(requests, >, 4 * times);
+    migrate_set_parameter_int(from, "max-postcopy-bandwidth", 0);
+    return true;
+}
+
+static void test_limit(void)
+{
+    MigrateCommon args = {
+        .start_hook = migrate_hook_start_slow_postcopy,
+        .postcopy_hook = hook_check_limit,
+        .postcopy_kvm_userfault = true,
+    };
+
+    test_postcopy_common(&args);
+}
+
 /* While the connection is down, the guest does not get far. */
 static void hook_end_check_faults(QTestState *from, QTestState *to,
                                   void *opaque)
@@ -344,6 +379,7 @@ static void add_full(MigrationTestEnv *env)
     }
     migration_test_add(PREFIX "automatic/plain", test_automatic);
     migration_test_add(PREFIX "automatic/recovery", test_automatic_recovery);
+    migration_test_add(PREFIX "limit", test_limit);
     migration_test_add(PREFIX "locked/paused", test_locked);
     migration_test_add(PREFIX "locked/running", test_locked_running);
     migration_test_add(PREFIX "option/global", test_global_option);
