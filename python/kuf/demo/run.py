@@ -117,6 +117,9 @@ def parse_args() -> argparse.Namespace:
         f'[{stock_kernel.PATCHED}]')
     add('--icount', action='store_true',
         help="the emulated host's clock counts instructions")
+    add('--host-cpus', type=positive, default=1, metavar='N',
+        help="the emulated host's processors; what is kept of other runs was "
+        'measured on one [1]')
     add('--host-memory', default='4G', metavar='SIZE',
         help='of the emulated host [4G]')
     add('--timeout', type=int, default=1500, metavar='S',
@@ -127,6 +130,9 @@ def parse_args() -> argparse.Namespace:
     args = parser.parse_args()
     if args.no_host and args.icount:
         parser.error('--icount is about the emulated host; leave --no-host '
+                     'out')
+    if args.icount and args.host_cpus > 1:
+        parser.error('--icount is a clock of one processor; leave --host-cpus '
                      'out')
     scenario = scenario_of(args)
     if scenario.needed > scenario.memory:
@@ -170,15 +176,13 @@ def measure_here(scenario: Scenario) -> None:
         encoding='utf-8')
 
 
-def measure_in_host(scenario: Scenario, kernel: str, memory: str,
-                    timeout: int) -> None:
+def measure_in_host(args: argparse.Namespace, scenario: Scenario) -> None:
     """Do it in the emulated host, by this program."""
-    # One processor: its figures are compared with those of earlier ones.
     host = [str(TOP / 'host/run'), '--writable', str(scenario.output),
-            '--kernel', kernel, '--smp', '1', '--mem', memory,
-            '--timeout', str(timeout)]
-    if scenario.icount:
-        host.append('--icount')
+            '--kernel', args.kernel, '--mem', args.host_memory,
+            '--timeout', str(args.timeout)]
+    # Its clock is one of one processor.
+    host += ['--icount'] if scenario.icount else ['--smp', str(args.host_cpus)]
     host += ['--', *inside.command(TOP / PROG)]
     if scenario.live:
         host.append('--live')
@@ -215,7 +219,7 @@ def work() -> int:
     if args.no_host:
         measure_here(scenario)
     else:
-        measure_in_host(scenario, args.kernel, args.host_memory, args.timeout)
+        measure_in_host(args, scenario)
     return show(scenario.output)
 
 

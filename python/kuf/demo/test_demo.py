@@ -185,6 +185,8 @@ class CommandLine(unittest.TestCase):
                                    '--shared', '24'))
         self.assertIn('--icount is about',
                       self.refused('--icount', '--no-host'))
+        self.assertIn('a clock of one processor',
+                      self.refused('--icount', '--host-cpus', '2'))
 
     def test_all_modes(self) -> None:
         """The command line has all modes that there are."""

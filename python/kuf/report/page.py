@@ -141,10 +141,10 @@ footer { margin-top: 3rem; font-size: .85rem;
 
 EMULATED = (
     'Emulated host',
-    'TCG emulates the host, all of it on one processor: both QEMUs, the guest '
-    'and the kernel take turns. Times, rates and latencies can be compared '
-    'with each other here, but not with those of any real machine. Counts '
-    '(faults, system calls, context switches, pages) are real.')
+    'TCG emulates the host. Where that has one processor, both QEMUs, the '
+    'guest and the kernel take turns. Times, rates and latencies can be '
+    'compared with each other here, but not with those of any real machine. '
+    'Counts (faults, system calls, context switches, pages) are real.')
 INSTRUCTIONS = (
     'kinsn, Minsn, Ginsn',
     'A thousand, a million and a billion instructions. The clock of this host '
