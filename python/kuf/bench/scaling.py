@@ -3,8 +3,9 @@
 Measure how many faults a second several vCPUs get resolved.
 
 Runs KVM's demand_paging_test in an emulated host with a processor for each
-vCPU, by the wall's clock, with KVM userfault and with userfaultfd in turns,
-writes the numbers as JSON, keeps them in bench/results, and brings the
+vCPU, by the wall's clock, with KVM userfault and with userfaultfd in turns;
+once more each, it counts how often the host's kernel waits for one of its
+locks.  Writes the numbers as JSON, keeps them in bench/results, and brings the
 documents up to date.  On a machine that has fewer processors, or something else
 to do, the numbers say little.
 """
@@ -12,7 +13,7 @@ to do, the numbers say little.
 import argparse
 import os
 import re
-from typing import Dict, List
+from typing import Dict, List, NamedTuple
 
 from kuf import cli
 from kuf.bench import numbers
@@ -36,6 +37,22 @@ RESOLVERS = {
 
 RATE = re.compile(r'^Paging time:.* (?P<rate>[0-9.]+) pgs/sec$', re.M)
 
+# Runs a command, and tells how often who wanted a lock had to wait, by the kind
+# of lock.
+COUNTED = '''
+counted()
+{
+    event=/sys/kernel/tracing/events/lock/contention_begin
+    echo hist:keys=flags >$event/trigger
+    "$@"
+    cat $event/hist
+    echo counted
+    echo '!hist:keys=flags' >$event/trigger
+}
+'''
+WAITS = re.compile(r'^\{ flags: +(?P<flags>\d+) .*hitcount: +(?P<hits>\d+)',
+                   re.M)
+
 
 def parse_args() -> argparse.Namespace:
     """The command line."""
@@ -54,29 +71,46 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def measure(args: argparse.Namespace, vcpus: int) -> Dict[str, List[float]]:
-    """Pages a second in each round, all in one boot."""
+class Measured(NamedTuple):
+    """What was measured of a number of vCPUs, by who resolves faults."""
+    # Pages a second in each round.
+    rates: Dict[str, List[float]]
+    # Waits for the kernel's locks, by their flags in trace/events/lock.h.
+    waits: Dict[str, Dict[str, int]]
+
+
+def measure(args: argparse.Namespace, vcpus: int) -> Measured:
+    """All of them in one boot."""
     print(f'{vcpus} vCPUs', flush=True)
-    script = ''.join(f'{TEST} -v {vcpus} -b {args.size}M -g -s anonymous '
-                     f'{options}\n' for options in RESOLVERS.values())
-    output = wall_host(args.kernel, script * (args.rounds + 1),
-                       '--smp', str(vcpus))
+    tests = [f'{TEST} -v {vcpus} -b {args.size}M -g -s anonymous {options}\n'
+             for options in RESOLVERS.values()]
+    output = wall_host(
+        args.kernel, ''.join(tests) * (args.rounds + 1) + COUNTED
+        + ''.join(f'counted {test}' for test in tests), '--smp', str(vcpus))
+    several = len(RESOLVERS)
     rates = [float(text) for text in RATE.findall(output)]
-    if len(rates) != len(RESOLVERS) * (args.rounds + 1):
+    # Of each, what is before it is said.
+    histograms = output.split('\ncounted\n')[:-1]
+    if (len(rates), len(histograms)) != (several * (args.rounds + 2), several):
         raise Failure('the test does not print what it should:\n' + output)
-    return {name: rates[len(RESOLVERS) + index::len(RESOLVERS)]
-            for index, name in enumerate(RESOLVERS)}
+    return Measured(
+        {name: rates[several + index:-several:several]
+         for index, name in enumerate(RESOLVERS)},
+        {name: {found['flags']: int(found['hits'])
+                for found in WAITS.finditer(histogram)}
+         for name, histogram in zip(RESOLVERS, histograms)})
 
 
 def collect(args: argparse.Namespace) -> Data:
     """Measure all that the report is about."""
     if not TEST.exists():
         raise Failure(f"{TEST} is not built; run 'make'")
+    found = {str(vcpus): measure(args, vcpus) for vcpus in args.vcpus}
     return {'release': release(args.kernel),
             'processors': os.cpu_count(),
             'megabytes': args.size,
-            'rates': {str(vcpus): measure(args, vcpus)
-                      for vcpus in args.vcpus}}
+            'rates': {vcpus: one.rates for vcpus, one in found.items()},
+            'waits': {vcpus: one.waits for vcpus, one in found.items()}}
 
 
 def work() -> int:

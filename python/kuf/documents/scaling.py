@@ -17,7 +17,7 @@ from kuf.documents.records import Data, newest
 from kuf.markdown import table
 
 
-KEPT = ('processors', 'megabytes', 'rates')
+KEPT = ('processors', 'megabytes', 'rates', 'waits')
 USERFAULT, EACH, ONE = ('KVM userfault', 'a userfaultfd for each vCPU',
                         'one userfaultfd')
 
@@ -82,6 +82,32 @@ def rate_table() -> str:
         for vcpus in rates])
 
 
+# By flags of the kernel's trace event contention_begin.
+LOCKS = {'1': 'spinlock', '2': 'semaphore, to read', '3': 'rwlock, to read',
+         '4': 'semaphore, to write', '5': 'rwlock, to write', '32': 'mutex',
+         '33': 'mutex, spinning'}
+
+
+def waits_table() -> str:
+    """Waits for locks for each 1,000 faults, by number of vCPUs."""
+    waits = record()['waits']
+    pages = record()['megabytes'] * 256
+
+    def waited(vcpus: str, resolver: str, flags: str) -> str:
+        number = waits[vcpus][resolver].get(flags, 0)
+        return f'{1000 * number / (pages * int(vcpus)):.1f}'
+
+    several = [vcpus for vcpus in waits if vcpus != '1']
+    flags = sorted({flag for vcpus in several
+                    for counts in waits[vcpus].values() for flag in counts},
+                   key=int)
+    return table(['vCPUs, and lock', USERFAULT, EACH, ONE], [
+        [f'{vcpus}, {LOCKS.get(flag, flag)}',
+         *(waited(vcpus, resolver, flag)
+           for resolver in (USERFAULT, EACH, ONE))]
+        for vcpus in several for flag in flags])
+
+
 def measured_text() -> str:
     """What it was measured on."""
     found = newest('scaling')
@@ -96,5 +122,6 @@ BLOCKS: Blocks = {
     'scaling-answer': answer,
     'scaling-measured': measured_text,
     'scaling-rates': rate_table,
+    'scaling-waits': waits_table,
 }
 PLOTS = {'scaling': plot}
