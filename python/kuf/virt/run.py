@@ -219,8 +219,9 @@ def run_all(args: argparse.Namespace) -> int:
         if scene and (args.verbose or said is None):
             tap.comment(logs(scene))
         failed += said is None
-        results.count(runs, where, name, said is None)
-        results.keep(path, runs)
+        if where:
+            results.count(runs, where, name, said is None)
+            results.keep(path, runs)
         tap.result(number, said is not None, name + (
             f': {said}; {time.monotonic() - start:.0f} s' if said else ''))
         if scene and said is not None:
