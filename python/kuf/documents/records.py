@@ -59,14 +59,21 @@ def load(path: Path) -> Data:
     return record
 
 
-def newest(name: str, folder: Path = RECORDS) -> Measurement:
-    """The last measurement of a name."""
+def find(name: str, folder: Path = RECORDS) -> Optional[Measurement]:
+    """The last measurement of a name, if there is one."""
     for path in sorted(folder.glob('*.json'), reverse=True):
         record = load(path)
         if name in record:
             return Measurement(
                 Versions(record['date'], record['qemu'], record['linux']),
                 record.get('note', ''), record[name])
+    return None
+
+
+def newest(name: str, folder: Path = RECORDS) -> Measurement:
+    """The last measurement of a name, which is there."""
+    if found := find(name, folder):
+        return found
     raise Failure(f"no record in {folder} has '{name}'; measure it, see "
                   'bench/')
 
@@ -85,12 +92,10 @@ def versions_of(numbers: Path, linux: str) -> Versions:
 def same_versions(name: str, linux: str,
                   folder: Path = RECORDS) -> Optional[Data]:
     """The last measurement of a name, if it was of our QEMU and that Linux."""
-    try:
-        found = newest(name, folder)
-    except Failure:
-        return None
-    same = (found.versions.qemu, found.versions.linux) == (our_qemu(), linux)
-    return found.data if same else None
+    found = find(name, folder)
+    if found and found.versions[1:] == (our_qemu(), linux):
+        return found.data
+    return None
 
 
 def keep(versions: Versions, name: str, data: Data,

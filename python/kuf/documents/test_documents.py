@@ -111,6 +111,9 @@ class RecordsTest(unittest.TestCase):
             path.write_text(text, encoding='utf-8')
             with self.assertRaisesRegex(Failure, why):
                 records.newest('a', self.folder)
+            # It would be written over.
+            with self.assertRaisesRegex(Failure, why):
+                records.same_versions('a', '6.12.1', self.folder)
 
 
 class RefusalsTest(unittest.TestCase):
