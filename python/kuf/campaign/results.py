@@ -17,11 +17,10 @@ from typing import (
 )
 
 from kuf.cli import Failure
+from kuf.counts import Counts, add, add_all
 
 
 Record = Dict[str, Any]
-# Of each name, the runs, and those that failed.
-Counts = Dict[str, List[int]]
 
 # How a run ends well, by what its outcome begins with.
 OUTCOMES = {
@@ -46,9 +45,7 @@ def load(folder: Path) -> List[Record]:
 
 def _count(counts: Counts, names: Iterable[str], failed: bool) -> None:
     for name in set(names):
-        numbers = counts.setdefault(name, [0, 0])
-        numbers[0] += 1
-        numbers[1] += failed
+        add(counts, name, 1, failed)
 
 
 def digest(runs: List[Record]) -> Record:
@@ -77,12 +74,6 @@ def by_seed(runs: List[Record]) -> Dict[str, Record]:
     return {seed: digest(several) for seed, several in seeds.items()}
 
 
-def _add(counts: Counts, more: Counts) -> None:
-    for name, numbers in more.items():
-        counts[name] = [sum(pair) for pair in
-                        zip(numbers, counts.get(name, [0, 0]))]
-
-
 def total(digests: Iterable[Record]) -> Record:
     """One of all runs in several."""
     result = digest([])
@@ -93,5 +84,5 @@ def total(digests: Iterable[Record]) -> Record:
             result['outcomes'][name] = (result['outcomes'].get(name, 0)
                                         + number)
         for key in ('happened', 'with'):
-            _add(result[key], one[key])
+            add_all(result[key], one[key])
     return result

@@ -6,8 +6,9 @@ What came of campaigns, as a document.
 from typing import List, Optional
 
 from kuf.campaign.kinds import KINDS
-from kuf.campaign.results import OUTCOMES, Counts, total
+from kuf.campaign.results import OUTCOMES, total
 from kuf.cli import counted
+from kuf.counts import Counts
 from kuf.documents.blocks import Blocks
 from kuf.documents.records import Data, newest
 from kuf.markdown import table, words

@@ -9,21 +9,20 @@ docs/reliability.md is made of their sum.
 
 import json
 from pathlib import Path
-from typing import Dict, Iterable, List
+from typing import Dict, Iterable
 
 from kuf.build import stamp
 from kuf.cli import Failure
+from kuf.counts import Counts, add, add_all
 
 
-# Of each place, and each case there, the runs, and those that failed.
-Runs = Dict[str, Dict[str, List[int]]]
+# Of each place, its cases.
+Runs = Dict[str, Counts]
 
 
 def count(runs: Runs, where: str, case: str, failed: bool) -> None:
     """A case has run there."""
-    numbers = runs.setdefault(where, {}).setdefault(case, [0, 0])
-    numbers[0] += 1
-    numbers[1] += failed
+    add(runs.setdefault(where, {}), case, 1, failed)
 
 
 def keep(path: Path, runs: Runs) -> None:
@@ -47,8 +46,5 @@ def total(files: Iterable[Runs]) -> Runs:
     result: Runs = {}
     for runs in files:
         for where, cases in runs.items():
-            there = result.setdefault(where, {})
-            for case, numbers in cases.items():
-                there[case] = [sum(pair) for pair in
-                               zip(numbers, there.get(case, [0, 0]))]
+            add_all(result.setdefault(where, {}), cases)
     return result
