@@ -42,6 +42,10 @@ RAM_MEM_SIZE = 0x004
 RAM_PAGE = 0x008
 RAM_EOS = 0x010
 RAM_CONTINUE = 0x020
+# Which flags a page's header can have.
+PAGE_FLAGS = [bool(flags & (RAM_ZERO | RAM_PAGE)) and
+              not flags & (RAM_EOS | RAM_MEM_SIZE) for flags in range(PAGE)]
+HEADER = struct.Struct('>Q')
 
 MESSAGES = {1: 'shut', 2: 'pong', 3: 'request', 4: 'request', 5: 'bitmap',
             6: 'resumed', 7: 'switchover-ack'}
@@ -271,6 +275,8 @@ class Stream:
     def pages(self) -> Parse:
         """Pages, up to the end of a section; all of the preempt channel."""
         while True:
+            if self.channel is Channel.MAIN and not self.memory.postcopy:
+                yield from self.precopy_pages()
             start = self.position
             header = yield from self.number(8)
             if header & RAM_EOS:
@@ -291,6 +297,54 @@ class Stream:
                        self.block, offset)
             yield from self.skip(size)
             self.part('page', start, self.block, offset)
+
+    def precopy_pages(self) -> Parse:
+        """
+        Pages up to something else.  There are many of them, and nobody wants
+        to know of each: they have no marks, and one part in a chunk.
+        """
+        while True:
+            start = self.position
+            more = self.whole_pages()
+            if self.position > start:
+                self.part('pages', start)
+            if not more:
+                return
+            yield
+
+    def whole_pages(self) -> bool:
+        """
+        All pages of which all has come.  False if something else comes then,
+        or what is no page.
+        """
+        data, at, end = self.data, self.at, len(self.data)
+        block = self.memory.present.get(self.block, bytearray())
+        missing = self.memory.missing
+        more = True
+        while end - at >= 8:
+            header, = HEADER.unpack_from(data, at)
+            if not PAGE_FLAGS[header % PAGE]:
+                more = False
+                break
+            size = 8 + (1 if header & RAM_ZERO else PAGE)
+            name = b''
+            if not header & RAM_CONTINUE:
+                if at + 8 == end:
+                    break
+                name = data[at + 9:at + 9 + data[at + 8]]
+                size += 1 + data[at + 8]
+            if at + size > end:
+                break
+            if name:
+                self.block = name.decode()
+                block = self.memory.present[self.block]
+            at += size
+            missing -= not block[header // PAGE]
+            block[header // PAGE] = 1
+        self.position += at - self.at
+        self.at = at
+        self.memory.missing = missing
+        return more
 
     def blocks(self, total: int) -> Parse:
         """The list of blocks."""

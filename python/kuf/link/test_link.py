@@ -141,8 +141,8 @@ class StreamTest(unittest.TestCase):
                 marks, memory = self.read(STREAM, size)
                 self.assertEqual(
                     [mark.what for mark in marks],
-                    ['page'] * 3 + ['discard', 'package', 'ping'] +
-                    ['page'] * 2 + ['end', 'eof'])
+                    ['discard', 'package', 'ping', 'page', 'page', 'end',
+                     'eof'])
                 found = {mark.what: mark for mark in marks}
                 package = found['package']
                 self.assertEqual(STREAM[package.start:package.end], PACKAGED)
