@@ -55,6 +55,8 @@ from kuf.tap import comment
 
 PROG = 'host/link-cuts'
 PORT = 9200
+# Bytes a second of background pages.
+BANDWIDTH = 8 * MB
 
 # In seconds: a side has noticed that the link is broken, or is told;
 NOTICE = 10
@@ -129,7 +131,6 @@ def shown(device: Device, more: Sequence[str]) -> Device:
 class LinkCut(Migration):
     """One point, from start to end."""
 
-    postcopy_bandwidth = 8 * MB
     # Nobody on the way can read it.
     encrypted = False
 
@@ -144,6 +145,8 @@ class LinkCut(Migration):
         super().__init__(conditions, job, shown(DEVICES[conditions.device],
                                                 more), there)
         self.point = point
+        if not point.asked:
+            self.postcopy_bandwidth = BANDWIDTH
         self.backing = conditions.backing
         self.oob = conditions.oob
         self.relay: Optional[Relay] = None
@@ -298,6 +301,9 @@ class LinkCut(Migration):
         again = self.point.again if not self.recoveries else None
         self.recoveries += 1
         relay = self.link(again)
+        if self.point.asked:
+            self.source.monitor().ask('migrate-set-parameters', ANSWER,
+                                      max_postcopy_bandwidth=BANDWIDTH)
         self.destination.monitor().ask('migrate-recover', ANSWER,
                                        uri=f'tcp:127.0.0.1:{self.port}')
         self.source.monitor().ask('migrate', ANSWER, resume=True,

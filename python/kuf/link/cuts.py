@@ -40,6 +40,8 @@ class Point(NamedTuple):
     first: Optional[Channel] = None
     # And then, in the recovery.
     again: Optional[Watch] = None
+    # Until then, hardly a page comes that was not asked for.
+    asked: bool = False
     # With userfaultfd, the VM may be lost there.
     weak: bool = False
     # With userfaultfd, there is no such point.
@@ -157,7 +159,7 @@ GROUPS: Dict[str, Dict[str, Point]] = {
     },
     'running': {
         'first-faults': Point('the twentieth page is asked for after devices '
-                              'were loaded', fault(20)),
+                              'were loaded', fault(20), asked=True),
         'early': Point('a tenth of what was missing has come', missing(0.9)),
         'early-main-first': Point('the same', missing(0.9),
                                   first=Channel.MAIN),
@@ -205,4 +207,5 @@ def drawn(seed: int, number: int) -> Point:
         'missing': (f'{fraction:.4f} missing', missing(fraction)),
     }[kind]
     return Point(what, where, listening=kind == 'listening', reset=reset,
-                 silent=silent, first=first, weak=kind != 'missing')
+                 silent=silent, first=first, asked=kind == 'fault',
+                 weak=kind != 'missing')
