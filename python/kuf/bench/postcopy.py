@@ -8,6 +8,7 @@ bench/results, and brings the documents up to date.
 
 import argparse
 from pathlib import Path
+import shlex
 from typing import (
     Dict,
     List,
@@ -21,7 +22,12 @@ from kuf.cli import Failure
 from kuf.documents.main import generate
 from kuf.documents.postcopy import digest
 from kuf.documents.records import Versions, keep
-from kuf.paths import BUILD, RESULTS, TOP
+from kuf.paths import (
+    BASE_BUILD,
+    BUILD,
+    RESULTS,
+    TOP,
+)
 from kuf.report.figures import Data, verdict
 from kuf.report.report import load
 
@@ -74,6 +80,17 @@ SWEEPS = [
     ]),
 ]
 
+# What is not compared with all others: pages that are too large for
+# userfaultfd, and a source that sends the pages of one that was asked for as a
+# whole.
+APART = [
+    Guest('hugetlb-1g', 'hugetlb, 1G',
+          '--backing hugetlb-1g --memory 1024 --host-memory 6G'),
+    Guest('stock-source', 'hugetlb, 2M, from QEMU without the fork',
+          '--backing hugetlb --source '
+          + shlex.quote(str(BASE_BUILD / 'qemu/qemu-system-x86_64'))),
+]
+
 # A clock that counts instructions.  The first guest is as small as can be; the
 # other has more memory than can come before the guest runs.
 INSTRUCTIONS = [
@@ -91,8 +108,8 @@ def guests() -> List[Guest]:
 
 
 def all_guests() -> List[Guest]:
-    """Those of the instruction clock, too."""
-    return [*guests(), *INSTRUCTIONS]
+    """Those that are not compared with them, too."""
+    return [*guests(), *APART, *INSTRUCTIONS]
 
 
 def parse_args() -> argparse.Namespace:
@@ -133,7 +150,7 @@ def migrate(folder: Path, todo: List[Guest], count: int, again: bool) -> None:
         print(f'{guest.name}, {index} of {len(todo)}', flush=True)
         if process.run([TOP / 'demo/run', '--modes', 'all', '--rounds',
                         str(count), '--output', output, '--timeout', '3600',
-                        *guest.options.split()]):
+                        *shlex.split(guest.options)]):
             raise Failure(f'{guest.name} failed; see above, and {output}/logs')
 
 
@@ -171,7 +188,8 @@ def publish_all(found: Dict[str, Data]) -> None:
         'postcopy', digest(
             [{'title': sweep.title, 'guests': reports(found, sweep.guests)}
              for sweep in SWEEPS],
-            reports(found, INSTRUCTIONS), common['guest']['kernel'])))
+            reports(found, APART), reports(found, INSTRUCTIONS),
+            common['guest']['kernel'])))
     generate()
 
 

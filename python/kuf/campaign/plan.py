@@ -17,8 +17,9 @@ from typing import (
 
 from kuf.campaign.faults import FAULTS
 from kuf.campaign.hosts import HOSTS
-from kuf.guest.backing import BACKINGS
+from kuf.guest.backing import fitting
 from kuf.guest.devices import DEVICES
+from kuf.guest.worker import MEMORY
 from kuf.link.cuts import (
     POINTS,
     Point,
@@ -145,7 +146,7 @@ def draw(seed: int, number: int) -> Plan:
     rng = random.Random(f'campaign/{seed}/{number}')
     # A disk is where one sees that a write got lost.
     device = _weighted(rng, 'virtio-blk', DEVICE_NAMES)
-    backing = _weighted(rng, None, sorted(BACKINGS))
+    backing = _weighted(rng, None, sorted(fitting(MEMORY)))
     tls = rng.random() < 0.15
     # What is encrypted can't be cut at a place of which one knows what it is.
     cut = rng.random() < 0.6 and not tls

@@ -24,7 +24,8 @@ from kuf.campaign.inside import MARK
 from kuf.campaign.kinds import KINDS
 from kuf.campaign.plan import DEVICE_NAMES, PROCESSORS, draw
 from kuf.campaign.results import by_seed, load, total
-from kuf.guest.backing import BACKINGS
+from kuf.guest.backing import fitting
+from kuf.guest.worker import MEMORY
 from kuf.process import threads
 
 
@@ -80,7 +81,7 @@ class PlanTest(unittest.TestCase):
                     for feature in [*plan.features(), *plan.happens()]}
         for name in DEVICE_NAMES:
             self.assertIn(f'device {name}', features)
-        for name in BACKINGS:
+        for name in fitting(MEMORY):
             self.assertIn(f'memory {name}', features)
         for name in HOSTS:
             self.assertIn(f'host {name}', features)

@@ -9,7 +9,12 @@ import os
 from pathlib import Path
 import re
 import tempfile
-from typing import Any, Dict, List
+from typing import (
+    Any,
+    Dict,
+    List,
+    Optional,
+)
 
 from kuf.demo import counters, network
 from kuf.demo.console import Console
@@ -51,10 +56,25 @@ class Chain:
         # The guest's working set, as it says itself.
         self.pages = 0
         self.runs: List[Dict[str, Any]] = []
-        self.side = self.create_side('first', [])
-        self.side.launch()
+        self.version = ''
+        self.side = self.begin()
 
-    def create_side(self, name: str, more: List[str]) -> Side:
+    def begin(self) -> Side:
+        """A new guest, where it begins."""
+        side = self.create_side('first', [], self.scenario.source)
+        side.launch()
+        self.see_version(side)
+        self.wait_for_work(side)
+        return side
+
+    def see_version(self, side: Side) -> None:
+        """Of what is measured, which is where the guest goes to."""
+        version = side.cmd('query-version')['qemu']
+        self.version = '.'.join(str(version[part])
+                                for part in ('major', 'minor', 'micro'))
+
+    def create_side(self, name: str, more: List[str],
+                    qemu: Optional[Path] = None) -> Side:
         """The next QEMU, which has not been launched."""
         number = self.sides
         self.sides += 1
@@ -75,7 +95,7 @@ class Chain:
                           '-serial', f'file:{self.logs}/{name}.kernel', *more],
                     wrapper=[*calls.wrapper(), *self.network.wrapper(number),
                              *self.ordinary],
-                    qemu=self.scenario.qemu, guest_console=serial,
+                    qemu=qemu or self.scenario.qemu, guest_console=serial,
                     userfaultfd=calls)
         self.stack.callback(side.shutdown, hard=True)
         return side
@@ -92,22 +112,25 @@ class Chain:
                 '-netdev', 'user,id=net',
                 '-device', 'virtio-net-pci,netdev=net']
 
-    def start_guest(self) -> None:
-        """Wait until it has been through all of its memory."""
+    def wait_for_work(self, side: Side) -> None:
+        """Wait until the guest has been through all of its memory."""
         for waited in pauses('work of the guest', 0.1):
-            self.side.look()
-            last = self.side.console.last()
+            side.look()
+            last = side.console.last()
             if last and last.passes >= 1:
-                self.pages = int(self.side.console.up['pages'])
+                self.pages = int(side.console.up['pages'])
                 self.display.say(f'The guest works, {waited:.0f} s after its '
                                  'start.')
                 return
 
     def migrate(self, mode: str, number: int) -> None:
         """To another QEMU."""
+        again = self.scenario.source and self.runs
         run: Dict[str, Any] = {'mode': mode, 'round': number}
         self.runs.append(run)
         self.display.begin(f'{mode}, round {number}')
+        if again:
+            self.begin_again(run)
         destination = self.create_side(mode, ['-incoming', 'defer'])
         hop = Hop(self.side, destination, MODES[mode],
                   Link(self.scenario.bandwidth * MB,
@@ -115,14 +138,29 @@ class Chain:
                   self.network.uri(self.sides - 1), self.display.show)
         try:
             destination.launch()
+            self.see_version(destination)
             run.update(hop.run(), ok=True, error=None)
         except GuestError as exc:
-            run.update(ok=False, error=f'{mode}, round {number}, failed in '
-                       f'{hop.phase}: {exc}; logs are in {self.logs}')
-            raise GuestError(run['error']) from exc
+            raise self.failed(run, hop.phase, exc) from exc
         run['verified_pages'] = self.pages
         self.side.shutdown()
+        destination.capabilities(postcopy_kvm_userfault=False)
         self.side = destination
+
+    def begin_again(self, run: Dict[str, Any]) -> None:
+        """The guest is in a QEMU that it could not have come from."""
+        self.side.shutdown()
+        try:
+            self.side = self.begin()
+        except GuestError as exc:
+            raise self.failed(run, 'start', exc) from exc
+
+    def failed(self, run: Dict[str, Any], phase: str,
+               error: GuestError) -> GuestError:
+        """Tell it, and what to say."""
+        run.update(ok=False, error=f"{run['mode']}, round {run['round']}, "
+                   f'failed in {phase}: {error}; logs are in {self.logs}')
+        return GuestError(run['error'])
 
 
 def take_priority() -> bool:
@@ -164,6 +202,7 @@ def describe(scenario: Scenario, qemu: str) -> Dict[str, Any]:
             * os.sysconf('SC_PAGE_SIZE') // MB,
             'cpu': cpu_model(),
             'qemu': qemu,
+            'source': scenario.source and str(scenario.source),
         },
         'guest': {
             'kernel': guest_kernel(), 'vcpus': scenario.vcpus,
@@ -192,15 +231,11 @@ def measure(scenario: Scenario) -> Dict[str, Any]:
     report: Dict[str, Any] = {}
     with ExitStack() as stack:
         chain = Chain(scenario, stack)
-        version = chain.side.cmd('query-version')['qemu']
-        report.update(describe(
-            scenario, f"{version['major']}.{version['minor']}."
-            f"{version['micro']}"), runs=chain.runs)
-        chain.start_guest()
         try:
             for number in range(1, scenario.rounds + 1):
                 for mode in scenario.order_of(number):
                     chain.migrate(mode, number)
         except GuestError as exc:
             chain.display.say(f'error: {exc}')
+        report.update(describe(scenario, chain.version), runs=chain.runs)
     return report

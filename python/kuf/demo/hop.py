@@ -121,7 +121,7 @@ class Hop:
         """Both sides have their capabilities and limits."""
         common = {'postcopy_ram': True, 'events': True,
                   'postcopy_preempt': self.mode.preempt}
-        self.source.capabilities(**common, postcopy_kvm_userfault=False)
+        self.source.capabilities(**common)
         self.destination.capabilities(
             **common, postcopy_kvm_userfault=self.mode.kvm_userfault)
         self.source.cmd('migrate-set-parameters',
@@ -302,6 +302,7 @@ class Hop:
         longest = max((us * 1000 for _, us in console.stalls(
             self.destination.console)), default=0)
         return {'buckets': buckets, 'touches': missing, 'waits': waits,
+                'wait_p50_ns': quantile(touches[1:], waits * 0.5),
                 'p50_ns': quantile(touches, missing * 0.5),
                 'p99_ns': quantile(touches, missing * 0.99),
                 'max_ns': max(longest, touches[-1][0])}

@@ -27,7 +27,7 @@ from kuf.architectures import native
 from kuf.build import stock_kernel
 from kuf.cli import Failure, positive
 from kuf.demo.scenario import Scenario
-from kuf.guest.backing import BACKINGS
+from kuf.guest.backing import BACKINGS, fitting
 from kuf.modes import MODES
 from kuf.paths import BUILD, TOP
 from kuf.report.figures import verdict
@@ -97,8 +97,9 @@ def scenario_of(args: argparse.Namespace) -> Scenario:
         async_page_faults=args.async_page_faults, backing=args.backing,
         bandwidth=args.bandwidth, rtt=args.rtt,
         postcopy_bandwidth=args.postcopy_bandwidth,
-        output=args.output.resolve(), qemu=args.qemu, emulated=args.inside,
-        icount=args.icount, live=args.live or sys.stdout.isatty())
+        output=args.output.resolve(), qemu=args.qemu, source=args.source,
+        emulated=args.inside, icount=args.icount,
+        live=args.live or sys.stdout.isatty())
 
 
 def parse_args() -> argparse.Namespace:
@@ -110,6 +111,9 @@ def parse_args() -> argparse.Namespace:
         help='where the report goes [build/demo]')
     add('--qemu', type=Path, default=native().qemu, metavar='FILE',
         help='what the guest runs in [build/qemu/qemu-system-x86_64]')
+    add('--source', type=Path, metavar='FILE',
+        help='another QEMU, in which a guest is started for each migration '
+        '[one guest goes from each QEMU to the next]')
     add('--no-host', action='store_true',
         help='on this machine, without emulation')
     add('--kernel', metavar='NAME', default=stock_kernel.PATCHED,
@@ -139,13 +143,20 @@ def parse_args() -> argparse.Namespace:
         parser.error(f'{args.threads} threads with {args.own} MB each and '
                      f'{args.shared} MB for all need a guest of '
                      f'{scenario.needed} MB; the guest has {args.memory} MB')
+    if args.backing not in fitting(args.memory):
+        parser.error(f"--backing {args.backing}: a guest's memory is pages of "
+                     f'{BACKINGS[args.backing].huge} MB then, and {args.memory}'
+                     ' MB are not; give it more --memory')
     return args
 
 
-def check_parts(qemu: Path) -> None:
+def check_parts(scenario: Scenario) -> None:
     """Is there what is needed?"""
-    if qemu != native().qemu and not os.access(qemu, os.X_OK):
-        raise Failure(f"there is no program '{qemu}'; give one with --qemu")
+    for option, qemu in (('--qemu', scenario.qemu),
+                         ('--source', scenario.source)):
+        if qemu and qemu != native().qemu and not os.access(qemu, os.X_OK):
+            raise Failure(f"there is no program '{qemu}'; give one with "
+                          f'{option}')
     for part, how in ((native().qemu, 'make'),
                       (BUILD / 'guest-cloud/initramfs.cpio',
                        'make guest-cloud')):
@@ -211,7 +222,7 @@ def work() -> int:
     """Measure and report."""
     args = parse_args()
     scenario = scenario_of(args)
-    check_parts(scenario.qemu)
+    check_parts(scenario)
     if args.inside:
         measure_here(scenario)
         return 0

@@ -5,7 +5,7 @@ What is migrated, how often and how.
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import List
+from typing import List, Optional
 
 from kuf.guest.echo import ECHO_PORT
 
@@ -44,6 +44,8 @@ class Scenario:
     rtt: int
     output: Path
     qemu: Path
+    # Where the guest begins before each migration, if not in that one.
+    source: Optional[Path]
     # The host is emulated, and its clock counts instructions.
     emulated: bool
     icount: bool

@@ -183,6 +183,8 @@ class CommandLine(unittest.TestCase):
         self.assertIn('the guest has 192 MB',
                       self.refused('--memory', '192', '--own', '48',
                                    '--shared', '24'))
+        self.assertIn('pages of 1024 MB then, and 128 MB are not',
+                      self.refused('--backing', 'hugetlb-1g'))
         self.assertIn('--icount is about',
                       self.refused('--icount', '--no-host'))
         self.assertIn('a clock of one processor',

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import List, Optional, Sequence
 
-from kuf.guest.backing import BACKINGS
+from kuf.guest.backing import fitting
 from kuf.guest.devices import Device, create_disks
 from kuf.guest.worker import MEMORY, Worker, wait_for
 from kuf.modes import BACKENDS, KVM_USERFAULT, Mode
@@ -53,7 +53,7 @@ class Conditions:
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """The command line's part of it, but for preemption."""
-    parser.add_argument('--backing', choices=list(BACKINGS),
+    parser.add_argument('--backing', choices=fitting(MEMORY),
                         help="what the guest's memory is in the host [as QEMU "
                         'makes it by itself]')
     parser.add_argument('--mode', default=KVM_USERFAULT, choices=BACKENDS,

@@ -33,12 +33,14 @@ from kuf.report.figures import (
     REQUESTS,
     SWITCHES,
     USERFAULTFD,
+    WAIT,
     WAITED,
     Figure,
     number,
     plain,
     postcopy_rate,
     ratio,
+    reference,
     rounds,
     time_lost,
 )
@@ -51,8 +53,8 @@ COST = Figure('instructions a page, downtime and postcopy',
               plain('instructions_per_page'), -1, whole=True)
 
 P50, P99 = LATENCY[:2]
-FIGURES = [DOWNTIME, LAST_PAGE, LOST, REQUESTS, WAITED, P50, P99, RATE, CALLS,
-           SWITCHES, HUGE_AFTER, USERFAULTFD]
+FIGURES = [DOWNTIME, LAST_PAGE, LOST, REQUESTS, WAITED, WAIT, P50, P99, RATE,
+           CALLS, SWITCHES, HUGE_AFTER, USERFAULTFD]
 INSTRUCTION_FIGURES = [WAITED, P50, P99, DOWNTIME, LAST_PAGE, LOST, COST,
                        REQUESTS, CALLS, SWITCHES]
 
@@ -76,7 +78,7 @@ class Share(NamedTuple):
 KEPT = ('mode', 'round', 'ok', 'downtime_ms', 'postcopy_ms', 'pages_placed',
         'requests', 'vcpu_faults', 'syscalls_per_page', 'context_switches',
         'huge_after_kb', 'userfaultfd_calls')
-LATENCIES = ('touches', 'waits', 'p50_ns', 'p99_ns', 'max_ns')
+LATENCIES = ('touches', 'waits', 'wait_p50_ns', 'p50_ns', 'p99_ns', 'max_ns')
 
 
 def per_page(run: Data) -> Optional[float]:
@@ -116,18 +118,19 @@ def userfaultfd_calls(runs: List[Data]) -> Data:
     return {'userfaultfd': calls(False), 'kvm-userfault': calls(True)}
 
 
-def digest(sweeps: List[Data], instructions: List[Data],
+def digest(sweeps: List[Data], apart: List[Data], instructions: List[Data],
            guest_linux: str) -> Data:
     """
     What is kept of demo/run's reports.
 
     A sweep has a title and guests; a guest has a name, a title, and its report.
+    Those that are apart are not compared with all others.
     """
     def kept(guests: List[Data]) -> List[Data]:
         return [{**guest, 'report': thin(guest['report'])}
                 for guest in guests]
     guests = [guest for sweep in sweeps for guest in sweep['guests']]
-    runs = [run for guest in guests + instructions
+    runs = [run for guest in guests + apart + instructions
             for run in guest['report']['runs']]
     return {'migrations': len(runs),
             'failed': sum(not run['ok'] for run in runs),
@@ -136,7 +139,7 @@ def digest(sweeps: List[Data], instructions: List[Data],
             'guest_linux': guest_linux,
             'sweeps': [{'title': sweep['title'],
                         'guests': kept(sweep['guests'])} for sweep in sweeps],
-            'instructions': kept(instructions)}
+            'apart': kept(apart), 'instructions': kept(instructions)}
 
 
 # What documents say of it
@@ -286,6 +289,27 @@ def sweep_tables() -> str:
                      for sweep in record()['sweeps'])
 
 
+def apart_tables() -> str:
+    """Those that are not compared with all others."""
+    return guest_tables(record()['apart'], FIGURES)
+
+
+def apart_answer() -> str:
+    """What they lose, and how long they wait."""
+    said = []
+    for guest in record()['apart']:
+        data = guest['report']
+        for mode in NEW:
+            old = reference(data, mode)
+            assert old
+            lost = [LOST.text(LOST.median(data, name)) for name in (mode, old)]
+            down = [DOWNTIME.text(DOWNTIME.median(data, name))
+                    for name in (mode, old)]
+            said.append([guest['title'], NEW[mode], *down, *lost])
+    return table(['guest', 'mode', 'downtime, ms', 'userfaultfd',
+                  'guest time lost, s', 'userfaultfd'], said)
+
+
 def instruction_tables() -> str:
     """Those whose clock counts instructions."""
     return guest_tables(record()['instructions'], INSTRUCTION_FIGURES)
@@ -302,5 +326,7 @@ BLOCKS: Blocks = {
     'postcopy-notice': question('notice', DOWNTIME, RATE),
     'postcopy-comparison': comparison,
     'postcopy-tables': sweep_tables,
+    'postcopy-apart': apart_answer,
+    'postcopy-apart-tables': apart_tables,
     'postcopy-instructions': instruction_tables,
 }

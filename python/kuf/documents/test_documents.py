@@ -234,7 +234,8 @@ class DigestsTest(unittest.TestCase):
         """Reports lose what figures are made of, and no figure."""
         report = records.newest('demo').data
         guest = {'name': 'a', 'title': 'b', 'report': report}
-        kept = postcopy.digest([{'title': 's', 'guests': [guest]}], [], '6.12')
+        kept = postcopy.digest([{'title': 's', 'guests': [guest]}], [], [],
+                               '6.12')
         runs = report['runs']
         self.assertEqual((kept['migrations'], kept['failed']), (len(runs), 0))
         self.assertEqual(kept['userfaultfd_calls'],

@@ -18,8 +18,15 @@ from kuf.host import settings
 
 
 THP = Path('/sys/kernel/mm/transparent_hugepage')
-HUGETLB = Path('/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages')
 
+
+def pool(megabytes: int) -> Path:
+    """How many huge pages of a size the host keeps for hugetlbfs."""
+    return Path(f'/sys/kernel/mm/hugepages/hugepages-{megabytes << 10}kB',
+                'nr_hugepages')
+
+
+HUGETLB = pool(2)
 
 # The object is called as the memory of a PC is that QEMU makes by itself.
 RAM = 'pc.ram'
@@ -29,9 +36,11 @@ class Backing(NamedTuple):
     """QEMU's backend, and what the host has to be told."""
     backend: str
     settings: Dict[Path, str]
+    # The size of its pages where QEMU has huge ones, too, in megabytes.
+    huge: int = 0
 
 
-# In settings, {pages} is the number of 2M pages that both sides need.
+# In settings, {pages} is the number of huge pages that both sides need.
 BACKINGS = {
     # QEMU asks for huge pages, and does not get any.
     'anonymous': Backing('memory-backend-ram', {THP / 'enabled': 'never'}),
@@ -39,8 +48,16 @@ BACKINGS = {
     'shmem': Backing('memory-backend-memfd,share=on',
                      {THP / 'shmem_enabled': 'never'}),
     'hugetlb': Backing('memory-backend-memfd,share=on,hugetlb=on,'
-                       'hugetlbsize=2M', {HUGETLB: '{pages}'}),
+                       'hugetlbsize=2M', {HUGETLB: '{pages}'}, 2),
+    'hugetlb-1g': Backing('memory-backend-memfd,share=on,hugetlb=on,'
+                          'hugetlbsize=1G', {pool(1024): '{pages}'}, 1024),
 }
+
+
+def fitting(megabytes: int) -> List[str]:
+    """What a guest's memory of that size can be."""
+    return [name for name, backing in BACKINGS.items()
+            if not backing.huge or megabytes % backing.huge == 0]
 
 
 def backing_args(name: str, megabytes: int) -> List[str]:
@@ -51,28 +68,28 @@ def backing_args(name: str, megabytes: int) -> List[str]:
 
 def huge_blocks(name: Optional[str]) -> List[str]:
     """Blocks of RAM whose pages are huge to QEMU, too."""
-    return [RAM] if name and HUGETLB in BACKINGS[name].settings else []
+    return [RAM] if name and BACKINGS[name].huge else []
 
 
-def huge_pages(megabytes: int) -> str:
-    """So many as both sides of such a guest need, and some."""
-    return str(2 * (megabytes // 2) + 8)
+def huge_pages(megabytes: int, size: int = 2) -> str:
+    """So many as both sides of such a guest need, and some of the small."""
+    return str(2 * (megabytes // size) + 16 // size)
 
 
-def check_huge_pages(wanted: str) -> None:
+def check_huge_pages(wanted: str, size: int = 2) -> None:
     """The host has them."""
-    if settings.read(HUGETLB) != wanted:
-        raise Failure(f'the host has not got {wanted} huge pages of 2M; '
+    if settings.read(pool(size)) != wanted:
+        raise Failure(f'the host has not got {wanted} huge pages of {size}M; '
                       'give it more memory')
 
 
 @contextmanager
 def prepared(name: str, megabytes: int) -> Iterator[None]:
     """The host's settings while there are guests with this memory."""
-    pages = huge_pages(megabytes)
-    wanted = {path: value.format(pages=pages)
-              for path, value in BACKINGS[name].settings.items()}
-    with settings.changed(wanted):
-        if HUGETLB in wanted:
-            check_huge_pages(pages)
+    backing = BACKINGS[name]
+    pages = huge_pages(megabytes, backing.huge) if backing.huge else ''
+    with settings.changed({path: value.format(pages=pages)
+                           for path, value in backing.settings.items()}):
+        if pages:
+            check_huge_pages(pages, backing.huge)
         yield

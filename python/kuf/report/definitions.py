@@ -65,7 +65,8 @@ DEFINITIONS: List[Definition] = [
         'latency',
         "How long the guest's own first accesses took, by its clock, to the "
         'pages that were missing at the switch-over. Less than 32 {us} is no '
-        'wait: the page had arrived.',
+        'wait: the page had arrived. Of those that waited, half took less than '
+        "what the table of all runs says behind 'accesses that waited'.",
         'The guest times its first access to each page. The slowest ones '
         'count, as many as pages were missing, in each mode: an emulated host '
         'has other reasons to be slow. Other threads that run meanwhile are '

@@ -233,6 +233,8 @@ LATENCY = [
 ]
 WAITED = Figure('accesses that waited, %', lambda run: percent(
     number(run, 'latency', 'waits'), number(run, 'latency', 'touches')), -1)
+WAIT = Figure('half of them, less than {us}',
+              scaled(1e3, 'latency', 'wait_p50_ns'), -1)
 USERFAULTFD = Figure('userfaultfd calls', plain('userfaultfd_calls'),
                      whole=True)
 RATE = [
@@ -265,7 +267,7 @@ RUN_FIGURES = [
     REQUESTS, FAULTS,
     Figure('waits of devices', plain('ram_waits'), whole=True),
     *WAITS,
-    WAITED, *LATENCY,
+    WAITED, WAIT, *LATENCY,
     Figure('accesses over 1 {ms}', lambda run: float(len(run['stalls']))
            if run.get('stalls') is not None else None, whole=True),
     CALLS, USERFAULTFD, SWITCHES, *RATE,
@@ -367,7 +369,9 @@ def guest_text(data: Data) -> str:
             f"{shown(guest.get('order'))}, "
             f"{shown(guest.get('write_percent'))} % writes"
             + (', no asynchronous page faults'
-               if guest.get('async_page_faults') is False else ''))
+               if guest.get('async_page_faults') is False else '')
+            + (f", from {dig(data, 'host', 'source')}"
+               if dig(data, 'host', 'source') else ''))
 
 
 def rate_text(value: Any) -> str:
