@@ -201,9 +201,9 @@ def _refused(scene: Scene, key: str = 'migrate') -> None:
 
 def _refused_mediated(scene: Scene) -> None:
     """The destination has another device."""
-    host = scene.source.host
-    host.write(f'{FOLDER}/destination.xml', host.run(
-        'virsh', 'dumpxml', '--migratable', NAME).replace(*MEDIATED))
+    source = scene.source
+    source.host.write(f'{FOLDER}/destination.xml', source.libvirt.description(
+        NAME).replace(*MEDIATED))
     _refused(scene, 'migrate-changed')
 
 

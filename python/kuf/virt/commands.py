@@ -31,7 +31,7 @@ COMMANDS: Dict[str, str] = {
     'backend': 'virsh qemu-monitor-command guest --pretty '
                '\'{"execute": "query-migrate"}\'',
     'speed': 'virsh migrate-setspeed guest 16',
-    'postcopy-speed': 'virsh migrate-setspeed --postcopy guest 1',
+    'postcopy-speed': 'virsh migrate-setspeed --postcopy guest 2',
     'plug-vcpus': 'virsh setvcpus --live guest 3',
     'plug-memory': 'virsh attach-device --live guest memory.xml',
 }

@@ -99,7 +99,7 @@ def place(scene: Scene) -> str:
     """Which libvirt migrates, and what its kernel does not have."""
     versions: List[str] = []
     for side in scene.sides:
-        version = side.host.run('virsh', '--version').strip()
+        version = side.libvirt.version()
         if version not in versions:
             versions.append(version)
     lacks = '' if Path('/dev/userfaultfd').exists() else ', no userfaultfd'

@@ -18,6 +18,7 @@ from kuf import tap
 from kuf.guest.machine import GuestError, pauses
 from kuf.modes import KVM_USERFAULT
 from kuf.virt.commands import COMMANDS
+from kuf.virt.connection import Connection
 from kuf.virt.daemons import Daemons
 from kuf.virt.domain import (
     CONSOLE,
@@ -27,7 +28,7 @@ from kuf.virt.domain import (
     Domain,
     Guest,
 )
-from kuf.virt.hosts import FOLDER, Host
+from kuf.virt.hosts import Host
 
 
 # Over all memory of the guest, before and after.
@@ -61,6 +62,7 @@ class Side:
     def __init__(self, host: Host):
         self.host = host
         self.daemons = Daemons(host)
+        self.libvirt = Connection(host)
         self.guest = Guest(host)
 
     def virsh(self, key: str) -> str:
@@ -81,17 +83,13 @@ class Side:
 
     def state(self) -> str:
         """What libvirt says of the domain, nothing if it has none."""
-        done = subprocess.run(
-            self.host.command('virsh', 'domstate', '--reason', NAME),
-            text=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-            check=False)
-        return done.stdout.strip()
+        return self.libvirt.state(NAME)
 
     def wait_state(self, *wanted: str,
                    running: Optional[Running] = None) -> None:
         """Wait for one of these states, which a migration is to bring."""
         for _ in pauses(f"state '{' or '.join(wanted)}' of the domain in "
-                        f'{self.host.name}', 1):
+                        f'{self.host.name}', 0.2):
             if self.state() in wanted:
                 return
             if running:
@@ -116,10 +114,7 @@ class Side:
 
     def forget(self) -> None:
         """No domain, and nothing of what it said."""
-        for command in (('destroy',), ('undefine', '--nvram')):
-            subprocess.run(self.host.command('virsh', *command, NAME),
-                           stdout=subprocess.DEVNULL,
-                           stderr=subprocess.DEVNULL, check=False)
+        self.libvirt.forget(NAME)
         for name in (CONSOLE, WORK, LOG):
             self.host.path(name).unlink(missing_ok=True)
         self.daemons.forget()
@@ -137,10 +132,7 @@ class Scene:
 
     def start(self, domain: Domain) -> None:
         """A guest that has written to all of its memory."""
-        self.source.host.write(f'{FOLDER}/guest.xml',
-                               domain.xml(self.source.host.emulator))
-        self.source.host.run('virsh', 'define', f'{FOLDER}/guest.xml')
-        self.source.host.run('virsh', 'start', NAME)
+        self.source.libvirt.start(domain.xml(self.source.host.emulator))
         self.source.guest.wait_passes(PASSES)
         tap.comment('the guest has written to all of its memory')
         self.slow_down()
@@ -158,11 +150,13 @@ class Scene:
     def precopy(self, key: str) -> Running:
         """Start a migration, and wait until the first pass is over."""
         running = self.source.start_virsh(key)
-        for _ in pauses('second pass over memory', 1):
+        for _ in pauses('second pass over memory', 0.2):
             running.check()
             self.check()
-            if int(self.source.job().get('Iteration', '0')) >= 2:
+            if self.source.libvirt.job(NAME).get('memory_iteration', 0) >= 2:
                 break
+        if int((job := self.source.job()).get('Iteration', '0')) < 2:
+            raise GuestError(f"'{COMMANDS['progress']}' says: {job}")
         tap.comment('most of it is sent')
         return running
 
