@@ -5,9 +5,10 @@ Measure how many faults a second several vCPUs get resolved.
 Runs KVM's demand_paging_test in an emulated host with a processor for each
 vCPU, by the wall's clock, with KVM userfault and with userfaultfd in turns;
 once more each, it counts how often the host's kernel waits for one of its
-locks.  Writes the numbers as JSON, keeps them in bench/results, and brings the
-documents up to date.  On a machine that has fewer processors, or something else
-to do, the numbers say little.
+locks.  Then demo/run migrates a guest with so many vCPUs in such a host, where
+hardly a page comes that was not asked for.  Writes the numbers as JSON, keeps
+them in bench/results, and brings the documents up to date.  On a machine that
+has fewer processors, or something else to do, the numbers say little.
 """
 
 import argparse
@@ -15,14 +16,16 @@ import os
 import re
 from typing import Dict, List, NamedTuple
 
-from kuf import cli
+from kuf import cli, process
 from kuf.bench import numbers
 from kuf.bench.counting import release, wall_host
 from kuf.cli import Failure
 from kuf.documents.publish import publish
 from kuf.documents.records import Data
 from kuf.documents.scaling import digest
-from kuf.paths import SELFTESTS
+from kuf.paths import BUILD, SELFTESTS, TOP
+from kuf.report.figures import request_rate
+from kuf.report.report import load
 
 
 PROG = 'bench/scaling'
@@ -71,6 +74,12 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
+# So much memory is written to by all threads together, in megabytes.
+OWN = 32
+MIGRATION = ['--modes', 'all', '--rounds', '2', '--memory', '160', '--shared',
+             '4', '--postcopy-bandwidth', '1']
+
+
 class Measured(NamedTuple):
     """What was measured of a number of vCPUs, by who resolves faults."""
     # Pages a second in each round.
@@ -101,6 +110,21 @@ def measure(args: argparse.Namespace, vcpus: int) -> Measured:
          for name, histogram in zip(RESOLVERS, histograms)})
 
 
+def migrate(args: argparse.Namespace, vcpus: int) -> Dict[str, List[float]]:
+    """Pages that were asked for, a second, in each migration, by modes."""
+    output = BUILD / 'bench/scaling' / str(vcpus)
+    number = str(vcpus)
+    if process.run([TOP / 'demo/run', '--kernel', args.kernel, '--host-cpus',
+                    number, '--vcpus', number, '--threads', number, '--own',
+                    str(OWN // vcpus), *MIGRATION, '--output', output]):
+        raise Failure(f'a migration failed; see above, and {output}/logs')
+    found: Dict[str, List[float]] = {}
+    for run in load(output / 'report.json')['runs']:
+        if rate := request_rate(run):
+            found.setdefault(run['mode'], []).append(rate)
+    return found
+
+
 def collect(args: argparse.Namespace) -> Data:
     """Measure all that the report is about."""
     if not TEST.exists():
@@ -110,7 +134,9 @@ def collect(args: argparse.Namespace) -> Data:
             'processors': os.cpu_count(),
             'megabytes': args.size,
             'rates': {vcpus: one.rates for vcpus, one in found.items()},
-            'waits': {vcpus: one.waits for vcpus, one in found.items()}}
+            'waits': {vcpus: one.waits for vcpus, one in found.items()},
+            'migrations': {str(vcpus): migrate(args, vcpus)
+                           for vcpus in args.vcpus}}
 
 
 def work() -> int:

@@ -17,7 +17,7 @@ from kuf.documents.records import Data, newest
 from kuf.markdown import table
 
 
-KEPT = ('processors', 'megabytes', 'rates', 'waits')
+KEPT = ('processors', 'megabytes', 'rates', 'waits', 'migrations')
 USERFAULT, EACH, ONE = ('KVM userfault', 'a userfaultfd for each vCPU',
                         'one userfaultfd')
 
@@ -82,6 +82,17 @@ def rate_table() -> str:
         for vcpus in rates])
 
 
+def migrations_table() -> str:
+    """Pages that were asked for in migrations, by modes."""
+    found = record()['migrations']
+    modes = list(found['1'])
+    return table(['vCPUs', *modes], [
+        [vcpus, *(f'{median(rates[mode]):,.0f} '
+                  f"({median(rates[mode]) / median(found['1'][mode]):.2f})"
+                  for mode in modes)]
+        for vcpus, rates in found.items()])
+
+
 # By flags of the kernel's trace event contention_begin.
 LOCKS = {'1': 'spinlock', '2': 'semaphore, to read', '3': 'rwlock, to read',
          '4': 'semaphore, to write', '5': 'rwlock, to write', '32': 'mutex',
@@ -123,5 +134,6 @@ BLOCKS: Blocks = {
     'scaling-measured': measured_text,
     'scaling-rates': rate_table,
     'scaling-waits': waits_table,
+    'scaling-migrations': migrations_table,
 }
 PLOTS = {'scaling': plot}

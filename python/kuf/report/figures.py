@@ -168,6 +168,21 @@ def time_lost(run: Run) -> Optional[float]:
     return (1 - rate / before) * (back - stopped) / 1000
 
 
+def request_rate(run: Run) -> Optional[float]:
+    """
+    Pages that were asked for, a second, from the guest's start on the
+    destination until it is back.
+    """
+    points = run.get('rate') or []
+    before = rate_before(run)
+    resumed = number(run, 'marks', 'resumed')
+    requests = number(run, 'requests')
+    if not points or not before or resumed is None or requests is None:
+        return None
+    seconds = (time_back(points, resumed, BACK * before) - resumed) / 1000
+    return requests / seconds if seconds > 0 else None
+
+
 def percent(part: Optional[float], whole: Optional[float]) -> Optional[float]:
     """A share, if there is something to share."""
     return 100 * part / whole if part is not None and whole else None
