@@ -52,6 +52,9 @@ from kuf.virt.scene import Scene, Side
 
 PROG = 'host/libvirt'
 
+# What is asked of a host in which something went wrong.
+NETWORK = (('ss', '-tnoi'), ('ip', 'neighbour'), ('ip', '-brief', 'link'))
+
 DEBIANS = ('libvirt-12', 'libvirt-13', installed.NAME)
 
 
@@ -183,6 +186,9 @@ def logs(scene: Scene) -> str:
         for name in (LOG, CONSOLE, WORK):
             text += f'{name}, {side.host.name}:\n'
             text += '\n'.join(side.host.read(name).splitlines()[-20:]) + '\n'
+        for command in NETWORK:
+            text += f"{' '.join(command)}, {side.host.name}:\n"
+            text += side.host.run(*command)
     return text
 
 
