@@ -40,7 +40,7 @@ FLAVOUR = 'amd64'
 # What host/mounts loads: what the host itself needs, and what makes devices
 # that programs look for.
 HOST_MODULES = ('virtio_pci', 'virtio_console', '9pnet_virtio', '9p',
-                'overlay', 'tun', 'vhost_net', 'vhost_vsock')
+                'overlay', 'tun', 'vhost_net', 'vhost_vsock', 'zram')
 # After that, KVM for the processor that there is.
 KVM_MODULES = ('kvm_amd', 'kvm_intel')
 

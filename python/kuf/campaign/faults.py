@@ -9,6 +9,7 @@ import time
 from typing import Any, Callable, Dict
 
 from kuf.campaign.freeze import frozen
+from kuf.campaign.pages import PAGE, frames, page_out
 from kuf.devices.link_cuts import ANSWER, LinkCut
 from kuf.guest.machine import GuestError
 from kuf.guest.monitor import Deaf, Monitor
@@ -18,6 +19,9 @@ from kuf.tap import comment
 
 
 COMPACT = Path('/proc/sys/vm/compact_memory')
+OFFLINE = Path('/sys/devices/system/memory/soft_offline_page')
+# So many at a time: the host does not use them again.
+REPLACED = 16
 
 # What is answered whoever waits, and what the main loop has to run.
 ALWAYS = ['query-migrate', 'query-status']
@@ -128,6 +132,26 @@ def _compact(_case: LinkCut, _seconds: float) -> None:
     COMPACT.write_text('1', encoding='ascii')
 
 
+def _page_out(case: LinkCut, seconds: float) -> None:
+    """All of the destination's memory, bitmaps too, again and again."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end and case.destination.is_running():
+        page_out(case.destination.get_pid() or 0)
+        time.sleep(0.05)
+
+
+def _replace(case: LinkCut, _seconds: float) -> None:
+    """Other pages have the same contents then."""
+    if not OFFLINE.exists():
+        comment(f'the host has no {OFFLINE}')
+        return
+    for frame in frames(case.destination.get_pid() or 0, REPLACED):
+        try:
+            OFFLINE.write_text(f'{frame * PAGE:#x}', encoding='ascii')
+        except OSError:
+            pass  # the host can't do without it now
+
+
 # By the names of kuf.campaign.kinds.
 FAULTS: Dict[str, Happen] = {
     'source stopped': lambda case, seconds: _stop_process(case.source, seconds),
@@ -146,4 +170,6 @@ FAULTS: Dict[str, Happen] = {
     'asked': _ask,
     'link held': _hold,
     'memory compacted': _compact,
+    'memory paged out': _page_out,
+    'memory replaced': _replace,
 }

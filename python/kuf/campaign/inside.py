@@ -11,13 +11,17 @@ import time
 from typing import Any, Dict, Optional
 
 from kuf.campaign.case import Drawn
-from kuf.campaign.hosts import HOSTS
+from kuf.campaign.hosts import (
+    HOSTS,
+    done,
+    lossy,
+    swap,
+)
 from kuf.campaign.plan import Plan, draw
 from kuf.devices.cases import attempt
 from kuf.guest.backing import BACKINGS, prepared
 from kuf.guest.echo import Echo
 from kuf.guest.worker import MEMORY
-from kuf.host import settings
 
 
 # What a line begins with that is for those outside.
@@ -40,7 +44,8 @@ def run_one(plan: Plan, verbose: bool) -> None:
             wanted = {**wanted, **{
                 path: value for path, value in
                 BACKINGS[plan.backing].settings.items() if path in wanted}}
-        stack.enter_context(settings.changed(wanted))
+        stack.enter_context(done(wanted))
+        stack.enter_context(lossy(plan.loss))
         if plan.backing:
             stack.enter_context(prepared(plan.backing, MEMORY))
         job = Path(stack.enter_context(tempfile.TemporaryDirectory(
@@ -55,8 +60,9 @@ def run_all(seed: int, first: int, count: int, seconds: Optional[float],
     """So many of them, as far as the time allows."""
     echo = Echo()
     began = time.monotonic()
-    for number in range(first, first + count):
-        if seconds and time.monotonic() - began > seconds:
-            break
-        run_one(draw(seed, number), verbose)
+    with swap():
+        for number in range(first, first + count):
+            if seconds and time.monotonic() - began > seconds:
+                break
+            run_one(draw(seed, number), verbose)
     echo.check()

@@ -22,4 +22,8 @@ KINDS: Dict[str, str] = {
     'asked': 'both monitors, without a break',
     'link held': 'nothing comes through, then all does',
     'memory compacted': 'the host moves pages about',
+    'memory paged out': "the host takes the destination's pages away, and "
+                        'brings them back when they are wanted',
+    'memory replaced': "some of the destination's pages, as of a module that "
+                       'begins to fail',
 }

@@ -76,8 +76,10 @@ class Plan:
     rest: int
     # Of pages that nobody asked for, in bytes a second.
     bandwidth: int
-    # Seconds that a part of the stream takes longer.
+    # Seconds that a part of the stream takes longer, and how many packets get
+    # lost, in percent.
     delay: float
+    loss: float
     # What happens.
     host: str
     where: str
@@ -92,6 +94,7 @@ class Plan:
                 *(['preempt'] if self.mode.preempt else ['no preempt']),
                 *(name for name in ('tls', 'oob', 'blocktime', 'oracle')
                   if getattr(self, name)),
+                *(['packets lost'] if self.loss else []),
                 f'host {self.host}']
 
     def happens(self) -> List[str]:
@@ -112,6 +115,7 @@ class Plan:
                    if getattr(self, name)), self.host,
                  f'rest {self.rest // MB}M', f'{self.bandwidth // MB}M/s',
                  f'{self.delay * 1000:.0f} ms' if self.delay else '',
+                 f'{self.loss} % lost' if self.loss else '',
                  f'cut: {self.where}'
                  f"{' (reset)' if self.point.reset else ''}"
                  f"{' (silent)' if self.point.silent else ''}"
@@ -164,5 +168,6 @@ def draw(seed: int, number: int) -> Plan:
         rest=rng.choice([24, 48, 96, 160]) * MB,
         bandwidth=rng.choice([4, 8, 8, 16, 64]) * MB,
         delay=rng.choice([0, 0, 0, 0.002, 0.02]),
+        loss=rng.choice([0, 0, 0, 0, 0.3, 2]),
         host=_weighted(rng, 'quiet', sorted(HOSTS)), where=where, point=point,
         faults=sorted(faults, key=lambda fault: fault.after))

@@ -5,9 +5,10 @@ Draw migrations by postcopy, and all that can happen to them.
 Each run draws from the seed a guest with a device, its memory and processors,
 capabilities, a link, the moment of the switch, and faults: where the link
 breaks and how, processes and threads that stand still, a guest that is stopped,
-monitors that are asked all the time, a host that moves memory about.  They run
-in emulated hosts, some in each.  The guest checks all that it reads; in half of
-the runs memory that is missing is out of reach for QEMU itself.
+monitors that are asked all the time, a host that moves memory about or pages it
+out, packets that get lost.  They run in emulated hosts, some in each.  The
+guest checks all that it reads; in half of the runs memory that is missing is
+out of reach for QEMU itself.
 
 There are three ways for a run to end well: the migration is over, it was
 recovered, or the source runs on.  Prints one line a run; what there is to know
@@ -30,8 +31,9 @@ from typing import (
 )
 
 from kuf import cli, inside
-from kuf.build import stamp
+from kuf.build import stamp, stock_kernel
 from kuf.campaign import inside as here
+from kuf.campaign.hosts import APPEND
 from kuf.campaign.plan import draw
 from kuf.campaign.results import by_seed, load
 from kuf.cli import positive
@@ -61,8 +63,8 @@ def parse_args() -> argparse.Namespace:
         help='so many of them [10, or as many as the time allows]')
     add('--time', metavar='S', type=positive,
         help='begin no run after so many seconds')
-    add('--kernel', metavar='NAME', default='default',
-        help='kernel of host/run [default]')
+    add('--kernel', metavar='NAME', default=stock_kernel.PATCHED,
+        help=f'kernel of host/run [{stock_kernel.PATCHED}]')
     add('--smp', metavar='N', type=positive, default=2,
         help="the host's processors [2]")
     add('--output', metavar='DIR', type=Path, default=RESULTS / 'campaign',
@@ -107,7 +109,8 @@ def in_host(args: argparse.Namespace, first: int, count: int,
             seconds: int) -> Iterator[Run]:
     """Some runs in one host; the last one has failed if that has died."""
     command = [str(TOP / 'host/run'), '--smp', str(args.smp), '--kernel',
-               args.kernel, '--timeout', str(600 * count), '--',
+               args.kernel, '--append', APPEND, '--timeout',
+               str(600 * count), '--',
                *inside.command(LAUNCHER, '--seed', str(args.seed), '--first',
                                str(first), '--runs', str(count),
                                *(['--time', str(seconds)] if seconds else []),

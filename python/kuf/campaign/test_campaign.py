@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """
 Tests of what a campaign is made of: what is drawn, threads that stand still,
-and runs in a host that is not one.
+pages that are taken away, and runs in a host that is not one.
 """
 
 import contextlib
+import ctypes
 import io
 import json
+import mmap
+import os
 from pathlib import Path
 import subprocess
 import sys
@@ -16,7 +19,7 @@ from typing import List
 import unittest
 import unittest.mock
 
-from kuf.campaign import run
+from kuf.campaign import pages, run
 from kuf.campaign.faults import FAULTS
 from kuf.campaign.freeze import frozen
 from kuf.campaign.hosts import HOSTS
@@ -88,8 +91,9 @@ class PlanTest(unittest.TestCase):
         for name in PROCESSORS:
             self.assertIn(f'processor {name}', features)
         for name in ('preempt', 'no preempt', 'tls', 'oob', 'blocktime',
-                     'oracle', '1 vCPUs', '4 vCPUs', 'nothing', 'cut',
-                     'cut, reset', 'cut, silent', 'cut, and again', *FAULTS):
+                     'oracle', '1 vCPUs', '4 vCPUs', 'packets lost',
+                     'nothing', 'cut', 'cut, reset', 'cut, silent',
+                     'cut, and again', *FAULTS):
             self.assertIn(name, features)
 
     def test_all_has_words(self) -> None:
@@ -143,6 +147,37 @@ class FreezeTest(unittest.TestCase):
         with frozen(ended.pid):
             pass
         self.assertEqual(threads(self.process.pid, 'nobody'), [])
+
+
+class PagesTest(unittest.TestCase):
+    """What the host does with the pages of a process."""
+
+    def setUp(self) -> None:
+        self.memory = mmap.mmap(-1, 64 * pages.PAGE)
+        self.wanted = bytes(at // pages.PAGE % 251
+                            for at in range(len(self.memory)))
+        self.memory[:] = self.wanted
+
+    def test_contents_stay(self) -> None:
+        pages.page_out(os.getpid())
+        self.assertEqual(self.memory[:], self.wanted)
+
+    def test_frames_of_the_largest_mapping(self) -> None:
+        """Of which only root gets to know."""
+        start = ctypes.addressof(ctypes.c_char.from_buffer(self.memory))
+        self.assertTrue(any(
+            low <= start < low + length
+            for low, length in pages.mappings(os.getpid())))
+        with unittest.mock.patch.object(pages, 'mappings', return_value=[
+                (0, pages.PAGE), (start, len(self.memory))]):
+            found = list(pages.frames(os.getpid(), 8))
+        self.assertEqual(len(found), 0 if os.getuid() else 8)
+
+    def test_one_that_has_ended(self) -> None:
+        ended = subprocess.Popen(['true'])
+        ended.wait()
+        pages.page_out(ended.pid)
+        self.assertEqual(list(pages.frames(ended.pid, 8)), [])
 
 
 class RunTest(unittest.TestCase):
