@@ -186,6 +186,19 @@ uint32_t postcopy_commit_ping(MigrationIncomingState *mis, uint32_t value)
     }
 }
 
+bool postcopy_commit_came(MigrationIncomingState *mis)
+{
+    const PostcopyFaultOps *ops = postcopy_fault_ops(mis);
+
+    if (dest.committed || !ops || !ops->committed) {
+        return true;
+    }
+    error_report("The migration stream has ended, but the source has not said "
+                 "that it gives the guest up; recover the migration, and it "
+                 "will");
+    return false;
+}
+
 void postcopy_commit_resume(MigrationIncomingState *mis)
 {
     commit(mis);

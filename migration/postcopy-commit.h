@@ -93,6 +93,17 @@ void postcopy_commit_reset(void);
  */
 uint32_t postcopy_commit_ping(MigrationIncomingState *mis, uint32_t value);
 
+/**
+ * postcopy_commit_came: the stream has ended; has the guest been given up?
+ *
+ * A source that is whole has said so before.  If what it said got lost, the
+ * guest would run nowhere, although all is here: the end of a stream is no
+ * such message, for one byte can be taken for it.  False, and an error is
+ * reported, if the migration is to be paused instead; RESUME commits.  In the
+ * listen thread.
+ */
+bool postcopy_commit_came(MigrationIncomingState *mis);
+
 /* Got RESUME. */
 void postcopy_commit_resume(MigrationIncomingState *mis);
 
