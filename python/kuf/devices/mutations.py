@@ -53,6 +53,7 @@ from kuf.devices.link_cuts import (
     LinkConditions,
     LinkCut,
     Lost,
+    NotReached,
     View,
 )
 from kuf.devices.link_options import Named
@@ -99,6 +100,7 @@ class Case(NamedTuple):
     name: str
     mutation: Mutation
     seed: str
+    drawn: bool = False
 
 
 @dataclass
@@ -126,7 +128,8 @@ class MutatedStream(LinkCut):
         nowhere: Watch = lambda relay, mark: None
         where = missing(rng.uniform(0.2, 0.9)) if case.mutation.recovery \
             else nowhere
-        super().__init__(conditions, Point(case.mutation.what, where), job)
+        super().__init__(conditions, Point(case.mutation.what, where,
+                                           sure=not case.drawn), job)
         self.mutator: Optional[Mutator] = None
         self.memory: Optional[Memory] = None
         # Why nothing more is tried.
@@ -157,7 +160,7 @@ class MutatedStream(LinkCut):
                 if relay.wrong:
                     raise GuestError(f'the stream is wrong: {relay.wrong}')
                 if relay.over:
-                    raise GuestError('the migration did not come to this '
+                    raise NotReached('the migration did not come to this '
                                      'place')
                 for vm in self.vms:
                     vm.check()
@@ -298,13 +301,13 @@ class MutatedStream(LinkCut):
         """All of it."""
         outcome = self.settle()
         if not self.mutator or not self.mutator.done_at:
-            raise GuestError('the migration did not come to this place')
+            raise NotReached('the migration did not come to this place')
         if self.case.mutation.recovery:
             self.tell_place()
         self.end()
         return outcome
 
-    def run(self) -> str:
+    def go_through(self) -> str:
         self.start()
         relay = self.link(self.point.where)
         self.precopy(f'tcp:127.0.0.1:{self.port}',
@@ -348,7 +351,7 @@ def parse_args() -> MutationConditions:
                                                 args.preempt)):
         if number >= args.first:
             cases[f'drawn-{args.seed}-{number}-{name}'] = Case(
-                name, MUTATIONS[name], seed)
+                name, MUTATIONS[name], seed, True)
     asan: Dict[Optional[str], List[str]] = {
         None: [], 'destination': ['destination'],
         'both': ['source', 'destination']}

@@ -40,6 +40,8 @@ class Point(NamedTuple):
     first: Optional[Channel] = None
     # And then, in the recovery.
     again: Optional[Watch] = None
+    # Each migration comes to it; of those that are drawn some may not.
+    sure: bool = True
     # Until then, hardly a page comes that was not asked for.
     asked: bool = False
     # With userfaultfd, the VM may be lost there.
@@ -207,5 +209,5 @@ def drawn(seed: int, number: int) -> Point:
         'missing': (f'{fraction:.4f} missing', missing(fraction)),
     }[kind]
     return Point(what, where, listening=kind == 'listening', reset=reset,
-                 silent=silent, first=first, asked=kind == 'fault',
+                 silent=silent, first=first, sure=False, asked=kind == 'fault',
                  weak=kind != 'missing')
