@@ -128,17 +128,31 @@ static void check_guest_stays_and_other_waits(QTestState *from, QTestState *to,
     migrate_end(from, to, false);
 }
 
-/* The destination does not run the guest yet. */
-static void check_recoverable_before_run(QTestState *from, QTestState *to,
-                                         StreamProxy *proxy)
+static void recover_before_run(QTestState *from, QTestState *to)
 {
-    start_postcopy(from);
     wait_for_paused(to);
     wait_for_paused(from);
     g_assert_true(has_run_state(to, "inmigrate"));
     recover(from, to);
     wait_for_end(from, to);
     migrate_end(from, to, true);
+}
+
+/* The destination does not run the guest yet. */
+static void check_recoverable_before_run(QTestState *from, QTestState *to,
+                                         StreamProxy *proxy)
+{
+    start_postcopy(from);
+    recover_before_run(from, to);
+}
+
+/* It does not although it has all of its memory. */
+static void check_recoverable_at_end(QTestState *from, QTestState *to,
+                                     StreamProxy *proxy)
+{
+    start_postcopy(from);
+    migrate_set_parameter_int(from, "max-postcopy-bandwidth", 0);
+    recover_before_run(from, to);
 }
 
 /* Only the source does not know that all is well; it must not go on. */
@@ -198,6 +212,7 @@ static const BadStream bad_streams[] = {
     { "cut/listening-unasked", STREAM_CUT_LISTENING,
       check_recoverable_before_run, "-global migration.x-postcopy-commit=off" },
     { "cut/commit", STREAM_CUT_COMMIT, check_recoverable_before_run },
+    { "no-commit", STREAM_NO_COMMIT, check_recoverable_at_end },
     { "cut/end", STREAM_CUT_END, check_source_waits },
     { "cut/postcopy", STREAM_CUT_POSTCOPY, check_recoverable },
     { "early-end", STREAM_EARLY_END, check_memory_lost },

@@ -299,6 +299,9 @@ static void pass_ping(StreamProxy *proxy)
     if (value == PING_COMMIT && proxy->fault == STREAM_CUT_COMMIT) {
         cut(proxy);
     }
+    if (value == PING_COMMIT && proxy->fault == STREAM_NO_COMMIT) {
+        value ^= 1 << 15;
+    }
     push_be32(proxy, value);
 }
 

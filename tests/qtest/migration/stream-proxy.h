@@ -20,6 +20,8 @@ typedef enum StreamFault {
     STREAM_CUT_LISTENING,   /* behind it, before any answer to it */
     STREAM_CUT_COMMIT,      /* before the source says: it gives up the guest */
     STREAM_CUT_END,         /* behind all of it, before any answer to that */
+    /* Otherwise: */
+    STREAM_NO_COMMIT,       /* another message comes instead of that one */
     /* After stream_proxy_arm(): */
     STREAM_CUT_POSTCOPY,    /* in a page, while the destination runs */
     STREAM_EARLY_END,       /* a proper end while pages are missing */
