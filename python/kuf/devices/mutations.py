@@ -57,6 +57,7 @@ from kuf.devices.link_cuts import (
     View,
 )
 from kuf.devices.link_options import Named
+from kuf.devices.migration import MB
 from kuf.guest.backing import huge_blocks
 from kuf.guest.machine import GuestError, pauses
 from kuf.guest.monitor import Deaf
@@ -88,6 +89,8 @@ REPORT = re.compile(
 # What QEMU says of any link that breaks.
 NOISE = re.compile('Detected IO failure|Unable to shutdown socket')
 
+# The guest's memory comes before what is in other blocks; in bytes.
+BEHIND = 8 * MB
 # What is tried, at most.
 RECOVERIES = 3
 # QEMU has ended when it was told to, in seconds.
@@ -124,6 +127,8 @@ class MutatedStream(LinkCut):
 
     def __init__(self, conditions: MutationConditions, case: Case, job: Path):
         self.case = case
+        if case.mutation.others:
+            self.rest = BEHIND
         rng = random.Random(case.seed)
         nowhere: Watch = lambda relay, mark: None
         where = missing(rng.uniform(0.2, 0.9)) if case.mutation.recovery \

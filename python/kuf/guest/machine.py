@@ -93,6 +93,11 @@ class GuestMachine(QEMUMachine):
             raise GuestError(f'the {self.side} did not start: '
                              f'{last_line(exc.output)}') from exc
 
+    def _load_io_log(self) -> None:
+        # A stream that is not as it was sent brings any bytes into it.
+        if self._qemu_log_path is not None:
+            self._iolog = self.log_path.read_text(errors='replace')
+
     def cmd(self, cmd: str, args_dict: Optional[Dict[str, object]] = None,
             conv_keys: Optional[bool] = None, **args: Any) -> Any:
         """Run a QMP command."""

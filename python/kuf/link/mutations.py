@@ -732,6 +732,11 @@ class Mutation(NamedTuple):
         """Is it about the connection for pages that were asked for?"""
         return self.channel is Channel.PREEMPT
 
+    @property
+    def others(self) -> bool:
+        """Do other blocks than the guest's memory have to be there?"""
+        return self.change is page_of_other
+
 
 def is_a(what: str) -> Wanted:
     """Parts of a kind, in postcopy."""
