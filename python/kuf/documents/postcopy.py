@@ -306,8 +306,8 @@ def apart_answer() -> str:
             down = [DOWNTIME.text(DOWNTIME.median(data, name))
                     for name in (mode, old)]
             said.append([guest['title'], NEW[mode], *down, *lost])
-    return table(['guest', 'mode', 'downtime, ms', 'userfaultfd',
-                  'guest time lost, s', 'userfaultfd'], said)
+    return table(['guest', 'mode', 'downtime, ms', 'with userfaultfd',
+                  'guest time lost, s', 'with userfaultfd'], said)
 
 
 def instruction_tables() -> str:
