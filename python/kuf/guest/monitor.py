@@ -63,6 +63,10 @@ class Monitor:
                 f'socket,id=in-band,path={path},server=on,wait=off',
                 '-mon', 'chardev=in-band,mode=control']
 
+    def closed(self) -> GuestError:
+        """Its QEMU has ended, or is about to."""
+        return GuestError(f"the {self.side}'s monitor is closed")
+
     def lines(self, least: int = 0) -> List[Dict[str, Any]]:
         """What QEMU has sent; the socket's timeout is for the first part."""
         lines: List[bytes] = []
@@ -71,8 +75,10 @@ class Monitor:
                 data = self.socket.recv(65536)
             except TimeoutError:
                 break
+            except OSError as exc:
+                raise self.closed() from exc
             if not data:
-                raise GuestError(f"the {self.side}'s monitor is closed")
+                raise self.closed()
             *more, self.rest = (self.rest + data).split(b'\n')
             lines += [line for line in more if line.strip()]
         return [json.loads(line) for line in lines]
@@ -84,7 +90,10 @@ class Monitor:
         if self.oob and command in ('migrate-pause', 'migrate-recover'):
             key = 'exec-oob'
         message = {key: command, 'arguments': arguments, 'id': self.number}
-        self.socket.sendall(json.dumps(message).encode())
+        try:
+            self.socket.sendall(json.dumps(message).encode())
+        except OSError as exc:
+            raise self.closed() from exc
         return self.number
 
     def answer(self, number: int, patience: float) -> Optional[Dict[str, Any]]:

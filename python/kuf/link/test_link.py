@@ -456,6 +456,9 @@ class MonitorTest(unittest.TestCase):
         decoder = json.JSONDecoder()
         text = ''
         while data := client.recv(4096):
+            if b'"quit"' in data:
+                client.close()
+                return
             text += data.decode()
             while text:
                 request, end = decoder.raw_decode(text)
@@ -468,6 +471,14 @@ class MonitorTest(unittest.TestCase):
                     answer = {'error': {'desc': 'no'}, 'id': request['id']}
                 client.sendall(b'{"event": "STOP"}\r\n' +
                                json.dumps(answer).encode() + b'\r\n')
+
+    def test_ended(self) -> None:
+        """Whoever asks then, again and again, is told."""
+        monitor = Monitor(self.path, 'test')
+        self.addCleanup(monitor.close)
+        for _ in range(3):
+            with self.assertRaisesRegex(GuestError, 'monitor is closed'):
+                monitor.ask('quit')
 
     def test_in_time(self) -> None:
         """It says how long it took."""
