@@ -18,7 +18,12 @@ from typing import (
 
 from kuf.demo import counters, network
 from kuf.demo.console import Console
-from kuf.demo.hop import Hop, Link, Side
+from kuf.demo.hop import (
+    HISTORY,
+    Hop,
+    Link,
+    Side,
+)
 from kuf.demo.progress import Display
 from kuf.demo.scenario import MB, Scenario
 from kuf.guest import backing
@@ -113,14 +118,22 @@ class Chain:
                 '-device', 'virtio-net-pci,netdev=net']
 
     def wait_for_work(self, side: Side) -> None:
-        """Wait until the guest has been through all of its memory."""
+        """
+        Wait until the guest has been through all of its memory, and then as
+        long as its rate before a migration is looked at.
+        """
+        works: Optional[float] = None
         for waited in pauses('work of the guest', 0.1):
             side.look()
             last = side.console.last()
-            if last and last.passes >= 1:
+            if not last or not last.passes:
+                continue
+            if works is None:
+                works = last.arrival
                 self.pages = int(side.console.up['pages'])
                 self.display.say(f'The guest works, {waited:.0f} s after its '
                                  'start.')
+            if last.arrival - works >= HISTORY:
                 return
 
     def migrate(self, mode: str, number: int) -> None:
