@@ -4,6 +4,7 @@ What the host does with the pages of a process.
 """
 
 import ctypes
+import mmap
 import os
 from pathlib import Path
 import random
@@ -11,7 +12,7 @@ import re
 from typing import Iterator, List, Tuple
 
 
-PAGE = 4096
+PAGE = mmap.PAGESIZE
 # <asm-generic/unistd.h>, <asm-generic/mman-common.h>
 PROCESS_MADVISE = 440
 MADV_PAGEOUT = 21
@@ -46,14 +47,14 @@ def page_out(process: int) -> None:
         there = os.pidfd_open(process)
     except ProcessLookupError:
         return
+    libc = ctypes.CDLL(None)
     try:
         for start, length in mappings(process):
             part = _Range(start, length)
             # What can't be paged out stays where it is.
-            ctypes.CDLL(None).syscall(
-                ctypes.c_long(PROCESS_MADVISE), ctypes.c_int(there),
-                ctypes.byref(part), ctypes.c_ulong(1),
-                ctypes.c_int(MADV_PAGEOUT), ctypes.c_uint(0))
+            libc.syscall(ctypes.c_long(PROCESS_MADVISE), ctypes.c_int(there),
+                         ctypes.byref(part), ctypes.c_ulong(1),
+                         ctypes.c_int(MADV_PAGEOUT), ctypes.c_uint(0))
     finally:
         os.close(there)
 

@@ -302,10 +302,10 @@ def apart_answer() -> str:
         for mode in NEW:
             old = reference(data, mode)
             assert old
-            lost = [LOST.text(LOST.median(data, name)) for name in (mode, old)]
-            down = [DOWNTIME.text(DOWNTIME.median(data, name))
-                    for name in (mode, old)]
-            said.append([guest['title'], NEW[mode], *down, *lost])
+            said.append([guest['title'], NEW[mode],
+                         *(figure.text(figure.median(data, name))
+                           for figure in (DOWNTIME, LOST)
+                           for name in (mode, old))])
     return table(['guest', 'mode', 'downtime, ms', 'with userfaultfd',
                   'guest time lost, s', 'with userfaultfd'], said)
 

@@ -42,9 +42,6 @@ RAM_MEM_SIZE = 0x004
 RAM_PAGE = 0x008
 RAM_EOS = 0x010
 RAM_CONTINUE = 0x020
-# Which flags a page's header can have.
-PAGE_FLAGS = [bool(flags & (RAM_ZERO | RAM_PAGE)) and
-              not flags & (RAM_EOS | RAM_MEM_SIZE) for flags in range(PAGE)]
 HEADER = struct.Struct('>Q')
 
 MESSAGES = {1: 'shut', 2: 'pong', 3: 'request', 4: 'request', 5: 'bitmap',
@@ -323,7 +320,8 @@ class Stream:
         more = True
         while end - at >= 8:
             header, = HEADER.unpack_from(data, at)
-            if not PAGE_FLAGS[header % PAGE]:
+            if header & (RAM_EOS | RAM_MEM_SIZE) or \
+                    not header & (RAM_ZERO | RAM_PAGE):
                 more = False
                 break
             size = 8 + (1 if header & RAM_ZERO else PAGE)

@@ -150,19 +150,27 @@ def time_back(points: List[List[float]], resumed: float,
     return last
 
 
+def when_back(run: Run) -> Optional[float]:
+    """When the guest's rate on the destination is what it was before."""
+    points = run.get('rate') or []
+    before = rate_before(run)
+    resumed = number(run, 'marks', 'resumed')
+    if not points or not before or resumed is None:
+        return None
+    return time_back(points, resumed, BACK * before)
+
+
 def time_lost(run: Run) -> Optional[float]:
     """
     The guest's progress that is missing from the switch-over until it is back,
     as seconds of its rate before.
     """
-    points = run.get('rate') or []
     before = rate_before(run)
     stopped = number(run, 'marks', 'stopped')
-    resumed = number(run, 'marks', 'resumed')
-    if not points or not before or stopped is None or resumed is None:
+    back = when_back(run)
+    if not before or stopped is None or back is None:
         return None
-    back = time_back(points, resumed, BACK * before)
-    rate = mean_rate(points, stopped, back)
+    rate = mean_rate(run['rate'], stopped, back)
     if rate is None:
         return None
     return (1 - rate / before) * (back - stopped) / 1000
@@ -173,13 +181,12 @@ def request_rate(run: Run) -> Optional[float]:
     Pages that were asked for, a second, from the guest's start on the
     destination until it is back.
     """
-    points = run.get('rate') or []
-    before = rate_before(run)
     resumed = number(run, 'marks', 'resumed')
     requests = number(run, 'requests')
-    if not points or not before or resumed is None or requests is None:
+    back = when_back(run)
+    if resumed is None or requests is None or back is None:
         return None
-    seconds = (time_back(points, resumed, BACK * before) - resumed) / 1000
+    seconds = (back - resumed) / 1000
     return requests / seconds if seconds > 0 else None
 
 
