@@ -10,6 +10,7 @@
  *   shared=MB   what all of them have together [8]
  *   order=WORD  in which pages are visited: random or sequential [random]
  *   write=N     how many visits in a hundred write; all of them check [90]
+ *   rest=MS     how long a thread does nothing after each 64 visits [0]
  *   tick=MS     how often a line is written on the console [250]
  *
  * In a pass, a thread visits each page of its own and each shared page once.
@@ -48,6 +49,7 @@
 #define PAGE_WORDS      (PAGE / sizeof(uint64_t))
 #define SLOW_NS         32000
 #define STALL_NS        1000000
+#define VISITS          64
 #define BUCKETS         (4 * 64)
 /* So many stalls are listed in a line. */
 #define STALLS          8
@@ -94,6 +96,7 @@ static struct {
     unsigned long own;
     unsigned long shared;
     unsigned long write;
+    unsigned long rest;
     unsigned long tick;
     bool random;
 } options = { .threads = 2, .own = 32, .shared = 8, .write = 90, .tick = 250,
@@ -108,6 +111,7 @@ static const struct {
     { "own",     &options.own,     1, MAX_MB },
     { "shared",  &options.shared,  0, MAX_MB },
     { "write",   &options.write,   0, 100 },
+    { "rest",    &options.rest,    0, 1000 },
     { "tick",    &options.tick,    1, 60000 },
 };
 
@@ -318,6 +322,9 @@ static void visit(struct worker *w, size_t index)
         check_and_write(w, words, page, e);
     }
     count(&w->pages);
+    if (options.rest && w->pages % VISITS == 0) {
+        usleep(options.rest * 1000);
+    }
 }
 
 static void pass_sequential(struct worker *w, size_t n)
@@ -574,10 +581,10 @@ void work_stress(char *arg)
     memory = allocate(pages * PAGE);
     expectations = allocate(pages * sizeof(*expectations));
     workers = allocate(options.threads * sizeof(*workers));
-    say("stress: up threads=%lu own=%lu shared=%lu order=%s write=%lu tick=%lu "
-        "pages=%zu at=%p", options.threads, options.own, options.shared,
-        options.random ? "random" : "sequential", options.write, options.tick,
-        pages, (void *)memory);
+    say("stress: up threads=%lu own=%lu shared=%lu order=%s write=%lu rest=%lu "
+        "tick=%lu pages=%zu at=%p", options.threads, options.own,
+        options.shared, options.random ? "random" : "sequential",
+        options.write, options.rest, options.tick, pages, (void *)memory);
     for (unsigned int i = 0; i < options.threads; i++) {
         start_worker(i);
     }

@@ -218,7 +218,8 @@ class StressTest(unittest.TestCase):
                                        f':write={write}:tick=20')
                     self.assertRegex(guest.up.decode(), 'stress: up threads=3 '
                                      f'own=1 shared=1 order={order} '
-                                     f'write={write} tick=20 pages=1024 at=0x')
+                                     f'write={write} rest=0 tick=20 pages=1024 '
+                                     'at=0x')
                     self.check_reports(guest)
                     guest.close()
 
@@ -260,13 +261,23 @@ class StressTest(unittest.TestCase):
     def test_defaults(self) -> None:
         """Without options."""
         self.assertRegex(self.guest('').up.decode(), 'up threads=2 own=32 '
-                         'shared=8 order=random write=90 tick=250 pages=18432 ')
+                         'shared=8 order=random write=90 rest=0 tick=250 '
+                         'pages=18432 ')
+
+    def test_rests(self) -> None:
+        """64 visits take as long as a rest, at least."""
+        guest = self.guest('threads=1:own=1:shared=0:rest=20:tick=20')
+        start = time.monotonic()
+        guest.wait_passes(2)
+        self.assertGreater(time.monotonic() - start,
+                           2 * guest.own // 64 * 0.02)
 
     def test_refused(self) -> None:
         """Options that there are not."""
         for option in ('threads=0', 'threads=65', 'own=0', 'own=-1', 'own=',
-                       'own=1x', 'write=101', 'tick=0', 'order=up', 'order',
-                       'size=1', 'a-name-that-is-too-long=1'):
+                       'own=1x', 'write=101', 'rest=1001', 'tick=0',
+                       'order=up', 'order', 'size=1',
+                       'a-name-that-is-too-long=1'):
             with self.subTest(option=option):
                 result = subprocess.run(
                     [self.program, f'stress:{option}:tick=100'],

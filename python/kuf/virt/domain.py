@@ -26,7 +26,8 @@ LOG = f'/var/log/libvirt/qemu/{NAME}.log'
 WRONG = re.compile(r'^.*(?:WRONG|Kernel panic|BUG:).*$', re.M)
 TICK = re.compile(r'^stress: t=(\d+) pages=(\d+) pass=(\d+)', re.M)
 
-STRESS = 'stress:threads=2:own=16:shared=4:tick=500'
+# It leaves the host time for libvirt.
+STRESS = 'stress:threads=2:own=16:shared=4:rest=20:tick=500'
 
 XML = '''\
 <domain type='kvm' xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'>

@@ -150,7 +150,7 @@ class Scene:
     def precopy(self, key: str) -> Running:
         """Start a migration, and wait until the first pass is over."""
         running = self.source.start_virsh(key)
-        for _ in pauses('second pass over memory', 0.2):
+        for _ in pauses('second pass over memory', 0.5):
             running.check()
             self.check()
             if self.source.libvirt.job(NAME).get('memory_iteration', 0) >= 2:
