@@ -24,6 +24,7 @@ from kuf.build import (
     installed,
     kernel,
     kvm,
+    mistakes,
     qemu,
     qemu_asan,
     qemu_packages,
@@ -97,6 +98,10 @@ PARTS: Dict[str, Part] = {
                       lambda project, args: qemu.build_base(project)),
     'qemu-asan': Part('QEMU with the fork, for AddressSanitizer',
                       lambda project, args: qemu_asan.build(project)),
+    'qemu-mistake': Part(
+        'QEMU with a mistake in it, to see that tests notice',
+        lambda project, args: mistakes.build(project, args.name),
+        {'name': {'choices': list(mistakes.MISTAKES)}}),
     'deb-qemu': Part('QEMU with the fork as Debian packages, in build/deb; '
                      'needs root',
                      lambda project, args: qemu_packages.build(project)),

@@ -3,6 +3,7 @@
 One migration of a campaign, from start to end.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
 from shutil import which
 import subprocess
@@ -49,12 +50,26 @@ def stacks(vm: Worker) -> str:
     return f'{vm.side}:\n{done.stdout}'
 
 
+@dataclass
+class DrawnConditions(LinkConditions):
+    """What was drawn, and may be of another QEMU."""
+    program: Optional[Path] = None
+
+    def qemu(self, _side: str) -> Optional[Path]:
+        return self.program
+
+
 class Drawn(LinkCut):
     """What was drawn, as it happens."""
 
-    def __init__(self, plan: Plan, job: Path, verbose: bool = False):
-        conditions = LinkConditions(
-            plan.mode, plan.backing, [], verbose, plan.device, plan.oob, {})
+    def __init__(self, plan: Plan, job: Path, verbose: bool = False,
+                 program: Optional[Path] = None):
+        """
+        @param program: another QEMU than build/qemu has
+        """
+        conditions = DrawnConditions(
+            plan.mode, plan.backing, [], verbose, plan.device, plan.oob, {},
+            program)
         super().__init__(conditions, plan.point or WHOLE, job,
                          _arguments(plan), ORACLE if plan.oracle else [])
         self.plan = plan

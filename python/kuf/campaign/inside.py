@@ -3,6 +3,7 @@
 What runs in the host: one migration after the other.
 """
 
+import argparse
 from contextlib import ExitStack
 import json
 from pathlib import Path
@@ -33,8 +34,8 @@ def tell(message: Dict[str, Any]) -> None:
     print(MARK + json.dumps(message), flush=True)
 
 
-def run_one(plan: Plan, verbose: bool) -> None:
-    """One migration."""
+def run_one(plan: Plan, verbose: bool, qemu: Optional[Path]) -> bool:
+    """One migration; whether it ended well."""
     tell({'starts': plan.number})
     start = time.monotonic()
     with ExitStack() as stack:
@@ -50,19 +51,21 @@ def run_one(plan: Plan, verbose: bool) -> None:
             stack.enter_context(prepared(plan.backing, MEMORY))
         job = Path(stack.enter_context(tempfile.TemporaryDirectory(
             prefix='guest-', ignore_cleanup_errors=True)))
-        outcome = attempt(Drawn(plan, job, verbose), verbose)
+        outcome = attempt(Drawn(plan, job, verbose, qemu), verbose)
     tell({'ended': plan.number, 'outcome': outcome,
           'seconds': round(time.monotonic() - start, 1)})
+    return outcome is not None
 
 
-def run_all(seed: int, first: int, count: int, seconds: Optional[float],
-            verbose: bool) -> None:
+def run_all(args: argparse.Namespace) -> None:
     """So many of them, as far as the time allows."""
     echo = Echo()
     began = time.monotonic()
     with swap():
-        for number in range(first, first + count):
-            if seconds and time.monotonic() - began > seconds:
+        for number in range(args.first, args.first + args.runs):
+            if args.time and time.monotonic() - began > args.time:
                 break
-            run_one(draw(seed, number), verbose)
+            well = run_one(draw(args.seed, number), args.verbose, args.qemu)
+            if args.fail_fast and not well:
+                break
     echo.check()

@@ -19,6 +19,7 @@ The exit status is 0 if none has failed.
 import argparse
 import json
 from pathlib import Path
+import re
 import subprocess
 import sys
 import time
@@ -47,6 +48,8 @@ from kuf.paths import (
 
 PROG = 'host/campaign'
 LAUNCHER = TOP / 'host/campaign'
+# As kuf.devices.cases tells of one.
+ERROR = re.compile(r'# [A-Z]\w+: ')
 # Runs in one host: to boot it takes as long as one of them.
 TOGETHER = 10
 
@@ -65,6 +68,10 @@ def parse_args() -> argparse.Namespace:
         help='begin no run after so many seconds')
     add('--kernel', metavar='NAME', default=stock_kernel.PATCHED,
         help=f'kernel of host/run [{stock_kernel.PATCHED}]')
+    add('--qemu', metavar='FILE', type=Path,
+        help='another one than build/qemu has')
+    add('--fail-fast', action='store_true',
+        help='end with the first run that has failed')
     add('--smp', metavar='N', type=positive, default=2,
         help="the host's processors [2]")
     add('--output', metavar='DIR', type=Path, default=RESULTS / 'campaign',
@@ -95,7 +102,13 @@ class Run:
         return {'seed': self.plan.seed, 'number': self.plan.number,
                 'plan': str(self.plan), 'with': self.plan.features(),
                 'happened': self.plan.happens(),
-                'outcome': self.outcome, 'seconds': self.seconds}
+                'outcome': self.outcome, 'seconds': self.seconds,
+                **({} if self.outcome else {'why': self.why()})}
+
+    def why(self) -> str:
+        """What is said of it where it has failed."""
+        errors = [line for line in self.log if ERROR.match(line)]
+        return (errors or self.log or [''])[0].removeprefix('# ').strip()
 
     def line(self) -> str:
         """What is shown."""
@@ -114,6 +127,9 @@ def in_host(args: argparse.Namespace, first: int, count: int,
                *inside.command(LAUNCHER, '--seed', str(args.seed), '--first',
                                str(first), '--runs', str(count),
                                *(['--time', str(seconds)] if seconds else []),
+                               *(['--qemu', str(args.qemu.resolve())]
+                                 if args.qemu else []),
+                               *(['--fail-fast'] if args.fail_fast else []),
                                *(['--verbose'] if args.verbose else []))]
     run: Optional[Run] = None
     with subprocess.Popen(command, stdin=subprocess.DEVNULL,
@@ -170,7 +186,7 @@ def outside(args: argparse.Namespace) -> int:
                 keep(args.output, run)
             stamp.write(args.output / f'{args.seed}-{args.first}.json',
                         json.dumps([run.record() for run in runs], indent=1))
-        if number == before:
+        if number == before or args.fail_fast and runs[-1].outcome is None:
             break
         if args.time:
             left = int(args.time - (time.monotonic() - began)) or -1
@@ -197,7 +213,7 @@ def work() -> int:
     if args.publish:
         return publish_all(args)
     if args.inside:
-        here.run_all(args.seed, args.first, args.runs, args.time, args.verbose)
+        here.run_all(args)
         return 0
     return outside(args)
 

@@ -220,6 +220,20 @@ class RunTest(unittest.TestCase):
         self.assertEqual([record['outcome'] for record in records],
                          ['over', None])
 
+    def test_fail_fast(self) -> None:
+        """The host has ended there; no other one is asked."""
+        failed = (f"echo '# GuestError: the guest says WRONG'; echo '{MARK}"
+                  '{"ended": '"'\"$number\"'"
+                  ", \"outcome\": null, \"seconds\": 2}'")
+        status, said = self.campaign(failed, '--runs', '30', '--fail-fast')
+        self.assertEqual((status, said.splitlines()[-1]),
+                         (1, '2 runs, 1 failed'))
+        asked = (self.top / 'host/run.asked').read_text('utf-8').splitlines()
+        self.assertEqual(len(asked), 1)
+        self.assertIn(' --fail-fast', asked[0])
+        record = json.loads((self.results / '5-0.json').read_text('utf-8'))[-1]
+        self.assertEqual(record['why'], 'GuestError: the guest says WRONG')
+
     def test_the_host_dies(self) -> None:
         """The run that it died in has failed, and others take a new host."""
         _status, said = self.campaign('exit 125', '--runs', '3')

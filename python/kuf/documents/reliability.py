@@ -5,6 +5,7 @@ What came of campaigns, as a document.
 
 from typing import List, Optional
 
+from kuf.build.mistakes import MISTAKES
 from kuf.campaign.kinds import KINDS
 from kuf.campaign.results import OUTCOMES, total
 from kuf.cli import counted
@@ -61,6 +62,16 @@ def kinds() -> str:
     return words(['fault', 'what'], [[*kind] for kind in KINDS.items()])
 
 
+def mistakes() -> str:
+    """What a campaign has noticed, see kuf.campaign.mistakes."""
+    found = newest('mistakes').data
+    return table(['mistake', 'noticed in run', 'by'], [
+        [mistake.what, str(found[name]['runs']), found[name]['why']]
+        if found[name]['noticed'] else
+        [mistake.what, f"not in {found[name]['runs']}", '']
+        for name, mistake in MISTAKES.items() if name in found])
+
+
 def libvirt() -> str:
     """How often each case has run with each libvirt, see kuf.virt.results."""
     runs = results.total(newest('libvirt').data.values())
@@ -82,5 +93,6 @@ BLOCKS: Blocks = {
     'campaign-faults': faults,
     'campaign-guests': guests,
     'campaign-kinds': kinds,
+    'campaign-mistakes': mistakes,
     'libvirt-runs': libvirt,
 }
