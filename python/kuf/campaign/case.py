@@ -10,7 +10,7 @@ import subprocess
 import time
 from typing import List, Optional
 
-from kuf.campaign.faults import FAULTS
+from kuf.campaign.faults import FAULTS, PLUGGED
 from kuf.campaign.plan import PROCESSORS, Plan
 from kuf.devices.link_cuts import LinkConditions, LinkCut, View
 from kuf.guest.devices import DEVICES, create_network
@@ -25,6 +25,9 @@ from kuf.tap import comment
 ORACLE = ['-global', 'migration.x-postcopy-kvm-userfault-oracle=on']
 # A key that both sides know.
 TLS_KEY = 'qemu:51ab3e1cd8b1e2a1b9c5e0d1f3a2b4c6\n'
+
+# What an outcome begins with if the guest has not moved.
+SOURCE = 'the source runs on'
 
 # The link holds.
 WHOLE = Point('nowhere', lambda _relay, _mark: None)
@@ -62,16 +65,21 @@ class DrawnConditions(LinkConditions):
 class Drawn(LinkCut):
     """What was drawn, as it happens."""
 
+    # pylint: disable=too-many-instance-attributes
     def __init__(self, plan: Plan, job: Path, verbose: bool = False,
-                 program: Optional[Path] = None):
+                 program: Optional[Path] = None,
+                 source: Optional[Worker] = None):
         """
         @param program: another QEMU than build/qemu has
+        @param source: runs already, such a guest
         """
+        # pylint: disable=too-many-arguments
         conditions = DrawnConditions(
             plan.mode, plan.backing, [], verbose, plan.device, plan.oob, {},
             program)
         super().__init__(conditions, plan.point or WHOLE, job,
-                         _arguments(plan), ORACLE if plan.oracle else [])
+                         _arguments(plan), ORACLE if plan.oracle else [],
+                         source)
         self.plan = plan
         if not plan.point:
             self.breaks = 0
@@ -80,27 +88,29 @@ class Drawn(LinkCut):
         self.rest = plan.rest
         self.to_come = list(plan.faults)
         self.switched = 0.0
+        # Where the guest has gone on, if it can be migrated again.
+        self.survivor: Optional[Worker] = None
 
     def start(self) -> None:
         if DEVICES[self.plan.device].vhost:
             create_network()
-        if self.plan.tls:
-            self.encrypt()
         super().start()
         self.destination.capabilities(postcopy_blocktime=self.plan.blocktime)
 
-    def encrypt(self) -> None:
-        """Both sides have a key."""
+    def encrypt(self) -> str:
+        """Both sides have a key; returns what they call it."""
+        name = f'tls-{self.plan.number}'
         (self.job / 'keys.psk').write_text(TLS_KEY, encoding='ascii')
         for vm, endpoint in zip(self.vms, ('client', 'server')):
-            vm.add_args('-object', f'tls-creds-psk,id=tls,dir={self.job},'
-                        f'endpoint={endpoint}')
+            vm.cmd('object-add', qom_type='tls-creds-psk', id=name,
+                   dir=str(self.job), endpoint=endpoint)
+        return name
 
     def configure(self) -> None:
         super().configure()
-        if self.plan.tls:
-            for vm in self.vms:
-                vm.cmd('migrate-set-parameters', tls_creds='tls')
+        name = self.encrypt() if self.plan.tls else ''
+        for vm in self.vms:
+            vm.cmd('migrate-set-parameters', tls_creds=name)
 
     def link(self, watch: Optional[Watch]) -> Relay:
         relay = super().link(watch)
@@ -141,11 +151,25 @@ class Drawn(LinkCut):
         device = DEVICES[self.plan.device]
         if device.work.startswith('disk') and not device.template:
             check_disk(self.job / 'disk')
+        self.survivor = self.next_source(outcome)
         return outcome
 
+    def next_source(self, outcome: str) -> Optional[Worker]:
+        """
+        Where the guest is, unless the next destination would not be as it is:
+        have a device that was plugged, or a network of its own.
+        """
+        vm = self.source if outcome.startswith(SOURCE) else self.destination
+        plugged = [child['name'] for child in
+                   vm.cmd('qom-list', path='/machine/peripheral')]
+        if PLUGGED in plugged or DEVICES[self.plan.device].vhost:
+            return None
+        return vm
+
     def close(self) -> None:
-        super().close()
-        left = subprocess.run(['pgrep', '-f', str(self.job)], check=False,
-                              stdout=subprocess.PIPE, text=True).stdout.split()
-        if left:
-            raise GuestError(f"QEMU is left: {' '.join(left)}")
+        """All ends, but where the guest has gone on."""
+        if self.relay:
+            self.relay.close()
+        for vm in self.vms:
+            if vm is not self.survivor:
+                vm.shutdown(hard=True)

@@ -23,6 +23,9 @@ OFFLINE = Path('/sys/devices/system/memory/soft_offline_page')
 # So many at a time: the host does not use them again.
 REPLACED = 16
 
+# The device that is added.
+PLUGGED = 'plugged'
+
 # What is answered whoever waits, and what the main loop has to run.
 ALWAYS = ['query-migrate', 'query-status']
 MAIN_LOOP = ['query-cpus-fast', 'query-memory-size-summary', 'query-block']
@@ -90,7 +93,7 @@ def _plug(case: LinkCut, _seconds: float) -> None:
     """A device; a side that migrates does not take it."""
     if _main_loop_answers(case):
         _done(_running(case).monitor(case.oob), 'device_add',
-              driver='virtio-rng-pci', id='plugged', disable_legacy='on')
+              driver='virtio-rng-pci', id=PLUGGED, disable_legacy='on')
 
 
 def _pause(case: LinkCut, _seconds: float) -> None:

@@ -45,6 +45,9 @@ PROCESSORS: Dict[str, str] = {
 DEVICE_NAMES = sorted(name for name, device in DEVICES.items()
                       if name != 'vga' and not device.report)
 
+# So many runs are of the same guest: to boot it takes as long as one of them.
+SAME_GUEST = 5
+
 _T = TypeVar('_T')
 
 
@@ -85,6 +88,11 @@ class Plan:
     where: str
     point: Optional[Point]
     faults: Sequence[Timed]
+
+    @property
+    def guest(self) -> Tuple[int, int]:
+        """Runs of the same are of the same guest."""
+        return self.seed, self.number // SAME_GUEST
 
     def features(self) -> List[str]:
         """What it is a run of, beside what happens."""
@@ -146,11 +154,19 @@ def _point(rng: random.Random, seed: int,
 
 
 def draw(seed: int, number: int) -> Plan:
-    """The same for the same two numbers."""
-    rng = random.Random(f'campaign/{seed}/{number}')
+    """
+    The same for the same two numbers.  Several runs after each other are of the
+    same guest.
+    """
+    rng = random.Random(f'campaign/{seed}/guest {number // SAME_GUEST}')
     # A disk is where one sees that a write got lost.
     device = _weighted(rng, 'virtio-blk', DEVICE_NAMES)
     backing = _weighted(rng, None, sorted(fitting(MEMORY)))
+    vcpus = _weighted(rng, 1, [2, 3, 4])
+    processor = _weighted(rng, 'kvm', sorted(PROCESSORS))
+    oob = rng.random() < 0.3
+
+    rng = random.Random(f'campaign/{seed}/{number}')
     tls = rng.random() < 0.15
     # What is encrypted can't be cut at a place of which one knows what it is.
     cut = rng.random() < 0.6 and not tls
@@ -159,12 +175,9 @@ def draw(seed: int, number: int) -> Plan:
                     rng.uniform(0.05, 1.5))
               for _ in range(rng.choice([0, 1, 1, 2, 3]))]
     return Plan(
-        seed, number, device, backing,
-        vcpus=_weighted(rng, 1, [2, 3, 4]),
-        processor=_weighted(rng, 'kvm', sorted(PROCESSORS)),
-        mode=Mode(KVM_USERFAULT, rng.random() < 0.7), tls=tls,
-        oob=rng.random() < 0.3, blocktime=rng.random() < 0.3,
-        oracle=rng.random() < 0.5,
+        seed, number, device, backing, vcpus, processor,
+        mode=Mode(KVM_USERFAULT, rng.random() < 0.7), tls=tls, oob=oob,
+        blocktime=rng.random() < 0.3, oracle=rng.random() < 0.5,
         rest=rng.choice([24, 48, 96, 160]) * MB,
         bandwidth=rng.choice([4, 8, 8, 16, 64]) * MB,
         delay=rng.choice([0, 0, 0, 0.002, 0.02]),

@@ -6,9 +6,10 @@ Each run draws from the seed a guest with a device, its memory and processors,
 capabilities, a link, the moment of the switch, and faults: where the link
 breaks and how, processes and threads that stand still, a guest that is stopped,
 monitors that are asked all the time, a host that moves memory about or pages it
-out, packets that get lost.  They run in emulated hosts, some in each.  The
-guest checks all that it reads; in half of the runs memory that is missing is
-out of reach for QEMU itself.
+out, packets that get lost.  They run in emulated hosts, some in each, and a
+guest is migrated several times as long as nothing fails.  The guest checks all
+that it reads; in half of the runs memory that is missing is out of reach for
+QEMU itself.
 
 There are three ways for a run to end well: the migration is over, it was
 recovered, or the source runs on.  Prints one line a run; what there is to know

@@ -25,7 +25,12 @@ from kuf.campaign.freeze import frozen
 from kuf.campaign.hosts import HOSTS
 from kuf.campaign.inside import MARK
 from kuf.campaign.kinds import KINDS
-from kuf.campaign.plan import DEVICE_NAMES, PROCESSORS, draw
+from kuf.campaign.plan import (
+    DEVICE_NAMES,
+    PROCESSORS,
+    SAME_GUEST,
+    draw,
+)
 from kuf.campaign.results import by_seed, load, total
 from kuf.guest.backing import fitting
 from kuf.guest.worker import MEMORY
@@ -78,8 +83,21 @@ class PlanTest(unittest.TestCase):
         self.assertNotEqual(str(draw(7, 3)), str(draw(7, 4)))
         self.assertNotEqual(str(draw(7, 3)), str(draw(8, 3)))
 
+    def test_guests(self) -> None:
+        """Some runs have one, and all else is drawn for each."""
+        plans = [draw(7, number) for number in range(100)]
+        guests = {plan.guest: (plan.device, plan.backing, plan.vcpus,
+                               plan.processor, plan.oob) for plan in plans}
+        self.assertEqual(len(guests), 100 // SAME_GUEST)
+        for plan in plans:
+            self.assertEqual(guests[plan.guest],
+                             (plan.device, plan.backing, plan.vcpus,
+                              plan.processor, plan.oob))
+        self.assertEqual(len({str(plan) for plan in plans}), 100)
+        self.assertNotEqual(draw(8, 0).guest, plans[0].guest)
+
     def test_all_is_drawn(self) -> None:
-        features = {feature for number in range(1000)
+        features = {feature for number in range(3000)
                     for plan in [draw(1, number)]
                     for feature in [*plan.features(), *plan.happens()]}
         for name in DEVICE_NAMES:

@@ -140,14 +140,16 @@ class LinkCut(Migration):
 
     # pylint: disable=too-many-instance-attributes
     def __init__(self, conditions: LinkConditions, point: Point, job: Path,
-                 more: Sequence[str] = (), there: Sequence[str] = ()):
+                 more: Sequence[str] = (), there: Sequence[str] = (),
+                 source: Optional[Worker] = None):
         """
         @param more: more arguments of both sides
         @param there: and of the destination
+        @param source: runs already, with those arguments
         """
         # pylint: disable=too-many-arguments
         super().__init__(conditions, job, shown(DEVICES[conditions.device],
-                                                more), there)
+                                                more), there, source=source)
         self.point = point
         if not point.asked:
             self.postcopy_bandwidth = BANDWIDTH

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import List, Optional, Sequence
 
 from kuf.guest.backing import fitting
-from kuf.guest.devices import Device, create_disks
+from kuf.guest.devices import Device, create_disks, link_disks
 from kuf.guest.worker import MEMORY, Worker, wait_for
 from kuf.modes import BACKENDS, KVM_USERFAULT, Mode
 
@@ -79,20 +79,26 @@ class Migration:
     rest = REST
 
     def __init__(self, conditions: Conditions, job: Path, device: Device,
-                 there: Sequence[str] = (), wrapper: Sequence[str] = ()):
+                 there: Sequence[str] = (), wrapper: Sequence[str] = (),
+                 source: Optional[Worker] = None):
         """
         @param there: more arguments of the destination
         @param wrapper: starts the destination
+        @param source: runs already, such a guest
         """
+        # pylint: disable=too-many-arguments
         self.job = job
         self.device = device
         self.mode = conditions.mode
-        create_disks(job, device)
+        if source:
+            link_disks(job, source.job)
+        else:
+            create_disks(job, device)
         traces = [arg for pattern in conditions.trace
                   for arg in ('-trace', pattern)]
-        self.source = Worker('source', job, device, [],
-                             memory=conditions.backing,
-                             qemu=conditions.qemu('source'))
+        self.source = source or Worker('source', job, device, [],
+                                       memory=conditions.backing,
+                                       qemu=conditions.qemu('source'))
         self.destination = Worker('destination', job, device,
                                   ['-incoming', 'defer', *traces, *there],
                                   wrapper, conditions.backing,
@@ -109,9 +115,10 @@ class Migration:
             vm.shutdown(hard=True)
 
     def launch(self) -> None:
-        """Both sides."""
+        """Both sides, of which one may run."""
         for vm in self.vms:
-            vm.launch()
+            if not vm.is_running():
+                vm.launch()
 
     def configure(self) -> None:
         """A guest that works, capabilities and bandwidths."""

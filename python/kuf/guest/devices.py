@@ -112,14 +112,23 @@ DEVICES: Dict[str, Device] = {
 }
 
 
+DISKS = ('disk', 'disk2')
+
+
 def create_disks(job: Path, device: Device) -> None:
     """Two of them, which are the same for both sides."""
-    for name in ('disk', 'disk2'):
+    for name in DISKS:
         if device.template:
             shutil.copyfile(device.template, job / name)
             continue
         with open(job / name, 'wb') as disk:
             disk.truncate(int(device.disk * MB))
+
+
+def link_disks(job: Path, other: Path) -> None:
+    """Those of another job, for one more side."""
+    for name in DISKS:
+        (job / name).symlink_to((other / name).resolve())
 
 
 def create_network() -> None:

@@ -57,6 +57,7 @@ class Worker(GuestMachine):
         # pylint: disable=too-many-arguments
         self.job = job
         self.in_band: Optional[Monitor] = None
+        self.monitor_path = job / f'{side}.in-band'
         self.console_path = job / f'{side}.console'
         self.serial_path = job / f'{side}.serial'
         work = f'memory:{BUSY_MEMORY}'
@@ -74,13 +75,18 @@ class Worker(GuestMachine):
                                serial=self.serial_path, side=side,
                                port=PORTS.get(side))
                     for arg in device.args),
-                  *Monitor.args(job / f'{side}.in-band'), *args])
+                  *Monitor.args(self.monitor_path), *args])
+
+    def become(self, side: str) -> None:
+        """It is called that from now on; its files are not."""
+        self.side = side
+        if self.in_band:
+            self.in_band.side = side
 
     def monitor(self, oob: bool = False) -> Monitor:
         """A monitor without out-of-band commands, or with them."""
         if not self.in_band:
-            self.in_band = Monitor(self.job / f'{self.side}.in-band',
-                                   self.side, oob)
+            self.in_band = Monitor(self.monitor_path, self.side, oob)
         return self.in_band
 
     def console(self) -> str:
