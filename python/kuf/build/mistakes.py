@@ -48,6 +48,17 @@ MISTAKES: Dict[str, Mistake] = {
     userfault_views_clear(rb, offset, pagesize);
     ret = write_page(rb, offset, from, pagesize);
 '''),
+    'no-bitmap': Mistake(
+        'memslots have no bitmap',
+        'accel/kvm/kvm-userfault.c', '''\
+    if (!armed) {
+        return;
+    }
+    rb =''', '''\
+    if (slot->ram) {
+        return;
+    }
+    rb ='''),
     'missed-view': Mistake(
         'the memslots of system management mode have no bitmap',
         'accel/kvm/kvm-userfault.c', '''\
