@@ -9,6 +9,7 @@ import time
 from typing import Any, Callable, Dict
 
 from kuf.campaign.freeze import frozen
+from kuf.campaign.limits import limited
 from kuf.campaign.pages import PAGE, frames, page_out
 from kuf.devices.link_cuts import ANSWER, LinkCut
 from kuf.guest.machine import GuestError
@@ -25,6 +26,9 @@ REPLACED = 16
 
 # The device that is added.
 PLUGGED = 'plugged'
+
+# What the destination may allocate, in megabytes.
+LIMIT = 4
 
 # What is answered whoever waits, and what the main loop has to run.
 ALWAYS = ['query-migrate', 'query-status']
@@ -143,6 +147,12 @@ def _page_out(case: LinkCut, seconds: float) -> None:
         time.sleep(0.05)
 
 
+def _limit(case: LinkCut, seconds: float) -> None:
+    """Of what the destination allocates."""
+    with limited(case.destination.get_pid() or 0, LIMIT):
+        time.sleep(seconds)
+
+
 def _replace(case: LinkCut, _seconds: float) -> None:
     """Other pages have the same contents then."""
     if not OFFLINE.exists():
@@ -174,5 +184,6 @@ FAULTS: Dict[str, Happen] = {
     'link held': _hold,
     'memory compacted': _compact,
     'memory paged out': _page_out,
+    'memory limited': _limit,
     'memory replaced': _replace,
 }

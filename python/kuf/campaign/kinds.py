@@ -24,6 +24,8 @@ KINDS: Dict[str, str] = {
     'memory compacted': 'the host moves pages about',
     'memory paged out': "the host takes the destination's pages away, and "
                         'brings them back when they are wanted',
+    'memory limited': 'a cgroup of the destination has a limit, and pages go '
+                      'for others to come',
     'memory replaced': "some of the destination's pages, as of a module that "
                        'begins to fail',
 }

@@ -19,7 +19,7 @@ from typing import List
 import unittest
 import unittest.mock
 
-from kuf.campaign import pages, run
+from kuf.campaign import limits, pages, run
 from kuf.campaign.faults import FAULTS
 from kuf.campaign.freeze import frozen
 from kuf.campaign.hosts import HOSTS
@@ -97,7 +97,7 @@ class PlanTest(unittest.TestCase):
         self.assertNotEqual(draw(8, 0).guest, plans[0].guest)
 
     def test_all_is_drawn(self) -> None:
-        features = {feature for number in range(3000)
+        features = {feature for number in range(4000)
                     for plan in [draw(1, number)]
                     for feature in [*plan.features(), *plan.happens()]}
         for name in DEVICE_NAMES:
@@ -196,6 +196,23 @@ class PagesTest(unittest.TestCase):
         ended.wait()
         pages.page_out(ended.pid)
         self.assertEqual(list(pages.frames(ended.pid, 8)), [])
+
+
+class LimitsTest(unittest.TestCase):
+    """What a host's cgroups are told."""
+
+    def test_limited(self) -> None:
+        with tempfile.TemporaryDirectory() as folder, \
+             unittest.mock.patch.object(limits, 'CGROUPS', Path(folder)):
+            group = Path(folder, 'campaign')
+            with limits.limited(7, 4):
+                self.assertEqual(Path(
+                    folder, 'cgroup.subtree_control').read_text(), '+memory')
+                self.assertEqual((group / 'memory.high').read_text(),
+                                 str(4 << 20))
+                self.assertEqual((group / 'cgroup.procs').read_text(), '7')
+            self.assertEqual((group / 'memory.high').read_text(), 'max')
+            self.assertEqual(Path(folder, 'cgroup.procs').read_text(), '7')
 
 
 class RunTest(unittest.TestCase):
