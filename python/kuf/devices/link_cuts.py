@@ -67,6 +67,8 @@ SETTLED = 30
 
 PAUSED = 'postcopy-paused'
 FAILED = ('failed', 'cancelled')
+# What QEMU says of a guest whose processor can't go on.
+DEAD = 'internal-error'
 DONE = (PAUSED, 'completed', *FAILED)
 
 
@@ -235,6 +237,9 @@ class LinkCut(Migration):
         """One of the two, if it has come to that."""
         if source.ended:
             raise Lost(f'the source has ended, {self.source.exit_reason()}')
+        if DEAD in (source.status, destination.status):
+            raise Lost(f'the guest has died: source {source}, destination '
+                       f'{destination}')
         if source.runs and destination.runs:
             raise Lost(f'the guest runs on both sides: source {source}, '
                        f'destination {destination}')

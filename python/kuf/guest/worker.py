@@ -24,6 +24,8 @@ MB = 1 << 20
 MEMORY = 256
 # What the guest writes to, beside the device, in megabytes.
 BUSY_MEMORY = 16
+# The guest's first words, see guest/init.c.
+UP = 'guest: up'
 # Ports of this machine for each side.
 PORTS = {'source': 9100, 'destination': 9101}
 
@@ -64,6 +66,8 @@ class Worker(GuestMachine):
         if device.work:
             work += f',{device.work}'
         self.works = [part.split(':')[0] for part in work.split(',')]
+        # So often the guest starts here.
+        self.starts = 0 if '-incoming' in args else 1
         super().__init__(
             side, job, job, guest='guest', kernel=device.kernel,
             wrapper=wrapper, qemu=qemu,
@@ -107,6 +111,9 @@ class Worker(GuestMachine):
                               self.console(), re.M):
             raise GuestError(f'the guest in the {self.side} says: '
                              f'{wrong[0].strip()}')
+        # Who finds nothing where its code was is reset, and all is well again.
+        if self.console().count(UP) > self.starts:
+            raise GuestError(f'the guest in the {self.side} has started again')
         self.check_running()
 
     def wait_passes(self, number: int, only: str = '') -> None:

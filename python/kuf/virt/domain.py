@@ -24,6 +24,7 @@ WORK = '/var/log/libvirt/qemu/guest-work.log'
 LOG = f'/var/log/libvirt/qemu/{NAME}.log'
 
 WRONG = re.compile(r'^.*(?:WRONG|Kernel panic|BUG:).*$', re.M)
+UP = 'stress: up'
 TICK = re.compile(r'^stress: t=(\d+) pages=(\d+) pass=(\d+)', re.M)
 
 # It leaves the host time for libvirt.
@@ -157,6 +158,10 @@ class Guest:
             if wrong := WRONG.search(self.host.read(path)):
                 raise GuestError(f'the guest in {self.host.name} says: '
                                  f'{wrong[0].strip()}')
+
+    def starts(self) -> int:
+        """How often it has started here."""
+        return self.host.read(WORK).count(UP)
 
     def last(self) -> Tuple[int, int]:
         """Pages that it has checked here, and passes over all of them."""
