@@ -59,7 +59,8 @@ def digest(folder: Path) -> Dict[str, Any]:
     runs = files[0]
     last = runs[-1]
     return {'runs': len(runs), 'noticed': last['outcome'] is None,
-            'why': last.get('why', ''),
+            # Without the kind of error.
+            'why': last.get('why', '').partition(': ')[2],
             **{key: last[key] for key in ('seed', 'number', 'plan')}}
 
 
@@ -87,7 +88,7 @@ def publish_all(args: argparse.Namespace) -> int:
     from kuf.documents.publish import publish_more
     publish_more('mistakes', args.output, release(stock_kernel.PATCHED), {
         name: digest(args.output / name) for name in MISTAKES
-        if (args.output / name).is_dir()})
+        if any((args.output / name).glob('*.json'))})
     return 0
 
 

@@ -65,7 +65,7 @@ def kinds() -> str:
 def mistakes() -> str:
     """What a campaign has noticed, see kuf.campaign.mistakes."""
     found = newest('mistakes').data
-    return table(['mistake', 'noticed in run', 'by'], [
+    return words(['mistake', 'noticed in run', 'by'], [
         [mistake.what, str(found[name]['runs']), found[name]['why']]
         if found[name]['noticed'] else
         [mistake.what, f"not in {found[name]['runs']}", '']
