@@ -27,6 +27,13 @@ class Mistake(NamedTuple):
     wrong: str
 
 
+# How a memslot gets its view.
+SLOT_ADD = '''\
+    if (!armed) {
+        return;
+    }
+    rb ='''
+
 MISTAKES: Dict[str, Mistake] = {
     'lost-wake': Mistake(
         'who begins to wait does not look whether the page has just come',
@@ -50,22 +57,14 @@ MISTAKES: Dict[str, Mistake] = {
 '''),
     'no-bitmap': Mistake(
         'memslots have no bitmap',
-        'accel/kvm/kvm-userfault.c', '''\
-    if (!armed) {
-        return;
-    }
-    rb =''', '''\
+        'accel/kvm/kvm-userfault.c', SLOT_ADD, '''\
     if (slot->ram) {
         return;
     }
     rb ='''),
     'missed-view': Mistake(
         'the memslots of system management mode have no bitmap',
-        'accel/kvm/kvm-userfault.c', '''\
-    if (!armed) {
-        return;
-    }
-    rb =''', '''\
+        'accel/kvm/kvm-userfault.c', SLOT_ADD, '''\
     if (!armed || slot->as_id) {
         return;
     }

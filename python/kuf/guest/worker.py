@@ -107,12 +107,13 @@ class Worker(GuestMachine):
 
     def check(self) -> None:
         """Nothing wrong so far?"""
+        said = self.console()
         if wrong := re.search(r'^.*(WRONG|Kernel panic|BUG:|I/O error).*$',
-                              self.console(), re.M):
+                              said, re.M):
             raise GuestError(f'the guest in the {self.side} says: '
                              f'{wrong[0].strip()}')
         # Who finds nothing where its code was is reset, and all is well again.
-        if self.console().count(UP) > self.starts:
+        if said.count(UP) > self.starts:
             raise GuestError(f'the guest in the {self.side} has started again')
         self.check_running()
 
