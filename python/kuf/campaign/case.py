@@ -12,7 +12,12 @@ from typing import List, Optional
 
 from kuf.campaign.faults import FAULTS, PLUGGED
 from kuf.campaign.plan import PROCESSORS, Plan
-from kuf.devices.link_cuts import LinkConditions, LinkCut, View
+from kuf.devices.link_cuts import (
+    SOURCE_RUNS,
+    LinkConditions,
+    LinkCut,
+    View,
+)
 from kuf.guest.devices import DEVICES, create_network
 from kuf.guest.machine import GuestError
 from kuf.guest.stamps import check_disk
@@ -25,9 +30,6 @@ from kuf.tap import comment
 ORACLE = ['-global', 'migration.x-postcopy-kvm-userfault-oracle=on']
 # A key that both sides know.
 TLS_KEY = 'qemu:51ab3e1cd8b1e2a1b9c5e0d1f3a2b4c6\n'
-
-# What an outcome begins with if the guest has not moved.
-SOURCE = 'the source runs on'
 
 # The link holds.
 WHOLE = Point('nowhere', lambda _relay, _mark: None)
@@ -88,8 +90,6 @@ class Drawn(LinkCut):
         self.rest = plan.rest
         self.to_come = list(plan.faults)
         self.switched = 0.0
-        # Where the guest has gone on, if it can be migrated again.
-        self.survivor: Optional[Worker] = None
 
     def start(self) -> None:
         if DEVICES[self.plan.device].vhost:
@@ -159,17 +159,9 @@ class Drawn(LinkCut):
         Where the guest is, unless the next destination would not be as it is:
         have a device that was plugged, or a network of its own.
         """
-        vm = self.source if outcome.startswith(SOURCE) else self.destination
+        vm = self.source if outcome == SOURCE_RUNS else self.destination
         plugged = [child['name'] for child in
                    vm.cmd('qom-list', path='/machine/peripheral')]
         if PLUGGED in plugged or DEVICES[self.plan.device].vhost:
             return None
         return vm
-
-    def close(self) -> None:
-        """All ends, but where the guest has gone on."""
-        if self.relay:
-            self.relay.close()
-        for vm in self.vms:
-            if vm is not self.survivor:
-                vm.shutdown(hard=True)

@@ -22,6 +22,7 @@ from kuf.build.mistakes import MISTAKES
 from kuf.build.project import Project
 from kuf.cli import Failure, positive
 from kuf.paths import RESULTS, TOP
+from kuf.published import publish_more
 
 
 PROG = 'host/mistakes'
@@ -81,12 +82,7 @@ def look_for(name: str, args: argparse.Namespace) -> bool:
 
 def publish_all(args: argparse.Namespace) -> int:
     """What has run, as a document."""
-    # Charts take time to load, and need much that a host has not.
-    # pylint: disable-next=import-outside-toplevel
-    from kuf.bench.counting import release
-    # pylint: disable-next=import-outside-toplevel
-    from kuf.documents.publish import publish_more
-    publish_more('mistakes', args.output, release(stock_kernel.PATCHED), {
+    publish_more('mistakes', args.output, stock_kernel.PATCHED, {
         name: digest(args.output / name) for name in MISTAKES
         if any((args.output / name).glob('*.json'))})
     return 0

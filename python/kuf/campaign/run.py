@@ -45,6 +45,7 @@ from kuf.paths import (
     TOP,
     require,
 )
+from kuf.published import publish_more
 
 
 PROG = 'host/campaign'
@@ -198,12 +199,7 @@ def outside(args: argparse.Namespace) -> int:
 
 def publish_all(args: argparse.Namespace) -> int:
     """All runs of which there are results, as a document."""
-    # Charts take time to load, and need much that a host has not.
-    # pylint: disable-next=import-outside-toplevel
-    from kuf.bench.counting import release
-    # pylint: disable-next=import-outside-toplevel
-    from kuf.documents.publish import publish_more
-    publish_more('campaign', args.output, release(args.kernel),
+    publish_more('campaign', args.output, args.kernel,
                  by_seed(load(args.output)))
     return 0
 

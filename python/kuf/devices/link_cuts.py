@@ -67,9 +67,12 @@ SETTLED = 30
 
 PAUSED = 'postcopy-paused'
 FAILED = ('failed', 'cancelled')
+DONE = (PAUSED, 'completed', *FAILED)
 # What QEMU says of a guest whose processor can't go on.
 DEAD = 'internal-error'
-DONE = (PAUSED, 'completed', *FAILED)
+
+# An outcome.
+SOURCE_RUNS = 'the source runs on'
 
 
 class Lost(GuestError):
@@ -256,7 +259,7 @@ class LinkCut(Migration):
         self.source.wait_passes(PASSES)
         if (now := View(self.destination, self.oob)).runs:
             raise Lost(f'the guest runs on both sides: destination {now}')
-        return 'the source runs on'
+        return SOURCE_RUNS
 
     def destination_runs(self, source: View) -> str:
         """The migration is over, and the source of no use any more."""

@@ -77,6 +77,8 @@ class Migration:
     postcopy_bandwidth = SLOW
     # So much of memory is kept back from precopy.
     rest = REST
+    # The side that goes on when the case is over.
+    survivor: Optional[Worker] = None
 
     def __init__(self, conditions: Conditions, job: Path, device: Device,
                  there: Sequence[str] = (), wrapper: Sequence[str] = (),
@@ -110,9 +112,10 @@ class Migration:
         raise NotImplementedError
 
     def close(self) -> None:
-        """End what still runs."""
+        """End what still runs, and does not go on."""
         for vm in self.vms:
-            vm.shutdown(hard=True)
+            if vm is not self.survivor:
+                vm.shutdown(hard=True)
 
     def launch(self) -> None:
         """Both sides, of which one may run."""

@@ -31,6 +31,7 @@ from kuf.cli import positive
 from kuf.guest.machine import GuestError
 from kuf.modes import KVM_USERFAULT, USERFAULTFD
 from kuf.paths import RESULTS
+from kuf.published import publish_more
 from kuf.virt import results
 from kuf.virt.cases import (
     ASKED,
@@ -194,13 +195,7 @@ def logs(scene: Scene) -> str:
 
 def publish_all(args: argparse.Namespace) -> int:
     """All that has run, as a document."""
-    # Charts take time to load, and need much that a host has not.
-    # pylint: disable-next=import-outside-toplevel
-    from kuf.bench.counting import release
-    # pylint: disable-next=import-outside-toplevel
-    from kuf.documents.publish import publish_more
-    publish_more('libvirt', args.output, release('default'),
-                 results.load(args.output))
+    publish_more('libvirt', args.output, 'default', results.load(args.output))
     return 0
 
 
